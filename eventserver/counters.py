@@ -1,0 +1,73 @@
+"""Plain integers that the hot path adds to once a batch; the metrics page reads them.
+
+The sums balance at rest, and tests check it:
+
+- frames, a listener: received = journaled + rejected (all reasons);
+- frames, a handler, from where it started: journaled = passed + expired + pending;
+- events, a handler: decoded + parked at start = delivered + filtered + dead-lettered + parked now.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class ListenerCounters:
+    """What one listener received, and what became of it."""
+
+    received: int = 0
+    """Frames cut from what peers sent, those rejected later among them."""
+    journaled: int = 0
+    """Frames that the intake took."""
+    rejected: Counter[str] = field(default_factory=Counter)
+    """Frames refused, by reason."""
+    truncated: int = 0
+    """Frames that were kept but cut; outside the sums."""
+    bytes: int = 0
+    """Bytes read from peers."""
+    connections: int = 0
+    """Connections open now (a gauge)."""
+    connections_total: int = 0
+    """Connections accepted."""
+    closed: Counter[str] = field(default_factory=Counter)
+    """Connections that the server closed or refused, by reason."""
+    replies: Counter[str] = field(default_factory=Counter)
+    """Replies by outcome: `sent`, `gone` (no connection any more), `repeated` (answered before)."""
+
+    def balanced(self) -> bool:
+        """Whether received = journaled + rejected."""
+        return self.received == self.journaled + sum(self.rejected.values())
+
+
+@dataclass(slots=True)
+class HandlerCounters:
+    """What one handler was given, and what became of it."""
+
+    passed: int = 0
+    """Frames that the cursor moved over, done."""
+    expired: int = 0
+    """Frames that the cursor was moved over by `when_full = "drop_oldest"`."""
+    decoded: int = 0
+    """Events that the frames of this handler's listeners gave (frames, for a handler that wants frames)."""
+    delivered: int = 0
+    """Events that the handler said it is done with."""
+    filtered: int = 0
+    """Events that `match` or a step kept from the handler."""
+    dead_lettered: int = 0
+    """Events given up."""
+    parked: int = 0
+    """Events waiting apart for another attempt (a gauge)."""
+    parked_at_start: int = 0
+    redelivered: int = 0
+    """Events handed over again after a failure; outside the sums."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """Failed calls, by kind: `temporary`, `permanent`, `partial`, `error`, `timeout`."""
+    calls: int = 0
+    """Calls of the handler."""
+
+    def balanced(self) -> bool:
+        """Whether decoded + parked at start = delivered + filtered + dead-lettered + parked now."""
+        settled = self.delivered + self.filtered + self.dead_lettered
+        return self.decoded + self.parked_at_start == settled + self.parked

@@ -1,0 +1,64 @@
+"""The exceptions that people meet: in handlers, in settings, in embedding programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+class EventServerError(Exception):
+    """The base of every exception that eventserver raises on purpose."""
+
+
+class TemporaryFailure(EventServerError):
+    """The destination is unwell: try the same pile again later, without limit, and dead-letter nothing.
+
+    `retry_after` is the number of seconds until the next attempt, where the destination named it.
+    """
+
+    def __init__(self, message: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class PermanentFailure(EventServerError):
+    """What the handler was given can never succeed: it becomes a dead letter now, without another attempt."""
+
+
+class PartialFailure(EventServerError):
+    """Some events of a pile failed; the others are done.
+
+    `errors` names them: event id to the exception. An event whose error is a `TemporaryFailure` waits in place,
+    one with a `PermanentFailure` is a dead letter now, any other is retried apart from the rest.
+    """
+
+    def __init__(self, errors: Mapping[str, BaseException]) -> None:
+        super().__init__(f"{len(errors)} events failed: " + "; ".join(map(str, list(errors.values())[:3])))
+        self.errors = dict(errors)
+
+
+class HandlerTimeout(EventServerError):
+    """A handler's call took longer than its `timeout`."""
+
+
+class Expired(EventServerError):
+    """A handler's cursor was moved past the frames by `when_full = "drop_oldest"`: they were not delivered."""
+
+
+class Stopped(EventServerError):
+    """The server stopped before the promise could be kept."""
+
+
+class SubscriptionClosed(EventServerError):
+    """The subscription was closed, or its server stopped."""
+
+
+class SettingsError(EventServerError):
+    """The settings are wrong; `problems` has every error that was found, one sentence each, with file and key."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+class ExpressionError(EventServerError):
+    """An expression of `match`, `drop` or `set` is not one of the language; the message says where and why."""

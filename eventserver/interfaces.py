@@ -1,0 +1,353 @@
+"""The seams: what a framer, decoder, encoder, listener, handler, intake and journal promise each other.
+
+Everything here is called in the reactor's thread unless it says otherwise. Implementations declare themselves with
+`@implementer`; `eventserver.testing` has a conformance suite for each interface.
+
+How components are made: `Framer(options)`, `Decoder(options)`, `Encoder(options)`, `Step(options)`,
+`Listener(options, context)`, `Handler(options, context)`, where `options` is an instance of the class attribute
+`Options` (a subclass of `eventserver.options.Options`) and `context` one of the two classes at the end.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import Attribute, Interface
+
+from eventserver.counters import HandlerCounters, ListenerCounters
+from eventserver.event import Batch, Event
+
+AckLevel = Literal["memory", "durable", "delivered"]
+Wants = Literal["frames", "events"]
+
+
+class Fault(NamedTuple):
+    """What a framer found wrong with the bytes of one call.
+
+    `reason` is a word for a counter's label: `oversize`, `incomplete`, `bad_count`, ...
+    `frame` is the index, in the list that the call returned, of the frame that was cut but kept; None if nothing
+    was kept (the frame is refused, and counted as received and rejected).
+    `fatal` says that the stream is out of step: the connection has to be closed, and the framer eats what follows.
+    """
+
+    reason: str
+    frame: int | None
+    fatal: bool
+
+
+class IFramer(Interface):
+    """Cuts the bytes of one stream into frames. Sans-I/O: one object a connection, no clock, no transport.
+
+    No method raises, whatever the bytes. Between calls it holds at most `max_frame` bytes. What it does with a frame
+    over `max_frame` is its option `oversize`: `truncate` (keep the head, skip the rest without buffering), `drop`,
+    or `close` (a fatal fault).
+    """
+
+    faults: Sequence[Fault] = Attribute(
+        "What went wrong in the latest call of `feed`, `expire` or `finish`; replaced by each, usually one shared ()."
+    )
+    partial: bool = Attribute("True in the middle of a frame: some of it has come, or is being skipped.")
+
+    def feed(data: bytes) -> list[bytes]:
+        """The frames that `data` completes, those before an error included."""
+
+    def expire(now: float) -> list[bytes]:
+        """The frames that are complete because time passed; `now` in seconds of a monotonic clock.
+
+        Called about once a second by the listener's sweep; only framers that reassemble return anything.
+        """
+
+    def finish() -> list[bytes]:
+        """The stream has ended: what is left is a frame (an unterminated last line is one).
+
+        The rest of a counted frame is kept and reported as `Fault("incomplete", index, False)`.
+        """
+
+    def rest() -> bytes:
+        """Hands over the bytes that are held unread, and forgets them (another framer takes the stream over)."""
+
+    def wrap(payload: bytes) -> bytes:
+        """One frame as bytes for the wire, framed as this stream frames: for replies and for relays."""
+
+
+class IDecoder(Interface):
+    """Turns the frames of a batch into events. Pure: `batch.received` is its only clock."""
+
+    def decode(batch: Batch) -> list[Event]:
+        """The events of the batch, in the order of its frames; a frame may give none, one or several.
+
+        Never raises, whatever the bytes: what cannot be read becomes `eventserver.event.undecodable(...)`.
+        Ids are `<batch>-<frame>`, and `<batch>-<frame>.<n>` (n from 1) for further events of one frame.
+        """
+
+
+class IEncoder(Interface):
+    """Turns events back into bytes."""
+
+    wants: Wants = Attribute('`"frames"` if `encode_frames` can be used instead of `encode`, without decoding.')
+    wants_raw: bool = Attribute("True if `encode` needs `Event.raw` or `raw_base64` to be set.")
+
+    def encode(events: Sequence[Event]) -> list[bytes]:
+        """One payload an event, without framing."""
+
+    def encode_lines(events: Sequence[Event]) -> bytes:
+        """All the events, each as one line that ends with LF, in one buffer."""
+
+    def encode_frames(batches: Sequence[Batch]) -> list[bytes]:
+        """One payload a frame; only where `wants` is `"frames"`."""
+
+
+class IStep(Interface):
+    """One stage between match and handler: events in, events out."""
+
+    def apply(events: Sequence[Event]) -> list[Event]:
+        """The events that go on, in order; changed ones are new events with the same id. Never raises."""
+
+
+class IListener(IService):
+    """Reads from peers and puts batches into the intake. Starts listening in `startService`."""
+
+    def pause() -> None:
+        """Stop reading from streams: the intake is near its bound. Datagram listeners go on: see `IIntake.put`."""
+
+    def resume() -> None:
+        """Read on; a batch that the intake refused is put again first."""
+
+    def connections() -> list[ConnectionInfo]:
+        """The open connections, oldest first."""
+
+    def addresses() -> list[str]:
+        """Where it listens, with the real ports: `"tcp:127.0.0.1:5140"`, once started."""
+
+
+class IIntake(Interface):
+    """Where every listener puts its batches, and waits for its acknowledgements."""
+
+    def put(batch: Batch) -> int | None:
+        """Take the batch. Returns its position: the number of frames up to and with its last one.
+
+        None when it was refused because a bound is reached: a stream listener holds the batch and stops reading
+        until `resume`; a datagram listener counts its frames as rejected, reason `full`.
+        """
+
+    def watch(
+        level: AckLevel, position: int, done: Callable[[Failure | None], None], handlers: Collection[str] | None = None
+    ) -> None:
+        """Call `done(None)` once when everything up to `position` is `level`, or `done(failure)` if it never will be.
+
+        In the order of positions, all that a group commit or a cursor's move settles in one pass; for what is settled
+        already, before `watch` returns. `handlers` narrows `delivered` to some handlers; without it, those configured
+        when the batch was put, less those with `required_for_ack = false`.
+        """
+
+
+class IHandler(Interface):
+    """Does something with events (or frames). One object for one `[handler.NAME]`.
+
+    Optional attributes: `needs_asyncio = True` (it fails at start on another reactor, with a clear error);
+    `concurrency` (the default number of lanes); `parts`, a class attribute: names of settings that choose a framer
+    or encoder for it, such as `{"encoder": "eventserver.encoders"}` (see `HandlerContext.parts`).
+    """
+
+    wants: Wants = Attribute(
+        '`"events"`: `handle` gets a list of `Event`; `"frames"`: a list of `Batch`. Settled at start.'
+    )
+    wants_raw: bool = Attribute("True if it needs `Event.raw` or `raw_base64` to be set. Settled at start.")
+
+    def start() -> Awaitable[None] | Deferred[None] | None:
+        """Get ready. An exception is a wrong setting: the server does not start."""
+
+    def handle(pile: list[Any]) -> Awaitable[None] | Deferred[None] | None:
+        """Take the pile; it is never empty. To return is to say that all of it is safe.
+
+        Sync, `async def`, or returning a Deferred. Not called again before it is done, except for other lanes
+        (`concurrency`). Events are shared with other handlers: never change them.
+
+        Raises `TemporaryFailure`, `ConnectionError` or Twisted's connection errors: the destination is unwell, the
+        pile is tried again until it succeeds. `PermanentFailure`: dead letters now. `PartialFailure({id: error})`:
+        these events failed, the rest is done. Anything else: the culprit is looked for event by event, retried apart,
+        and dead-lettered after `retry.max_attempts`.
+        """
+
+    def stop() -> Awaitable[None] | Deferred[None] | None:
+        """Flush and let go. Called once; nothing else is called afterwards."""
+
+
+class IReopen(Interface):
+    """What a handler may provide besides: it is called on SIGHUP."""
+
+    def reopen() -> None:
+        """Close and open again what log rotation may have moved away."""
+
+
+class IReader(Interface):
+    """One cursor in a journal, and what lies before it."""
+
+    name: str = Attribute("The handler's name.")
+    position: int = Attribute("Frames passed: the position that was committed last.")
+
+    def read(max_bytes: int) -> list[Entry] | Deferred[list[Entry]]:
+        """The committed entries that come next and have not been read, at most `max_bytes` (soft by one entry).
+
+        An empty list at the head. The first entry may begin before the cursor, where the cursor rests inside it.
+        """
+
+    def lag_bytes() -> int:
+        """The bytes of the committed and uncommitted entries that the cursor has not passed."""
+
+
+class IJournal(Interface):
+    """Keeps batches until every reader has passed them. Positions count frames, from 0."""
+
+    durable: bool = Attribute("Whether what is committed survives the process.")
+    max_bytes: int = Attribute("The bound, in bytes as `eventserver.event.size_of` counts.")
+    size: int = Attribute("Bytes held now.")
+    head: int = Attribute("The position behind the last frame appended.")
+    committed: int = Attribute("The position behind the last frame committed.")
+
+    def on_commit(callback: Callable[[int], None]) -> None:
+        """Call `callback(committed)` after each group commit, in the reactor's thread."""
+
+    def append(batch: Batch) -> int:
+        """Take the batch, now; returns the new head. The caller has seen to it that there is room."""
+
+    def reader(name: str, position: int | None = None) -> IReader:
+        """The cursor of that name; a new one starts at `position`, or at the head."""
+
+    def commit_cursor(name: str, position: int, parked: Sequence[Parked] = (), settled: Collection[str] = ()) -> None:
+        """Move a cursor forward, and in the same transaction write parked and dead events and forget settled ones.
+
+        `settled` are ids of events of this handler that are parked no more. What every cursor has passed is freed.
+        """
+
+    def parked(name: str) -> list[Parked]:
+        """What is parked and dead for a handler, oldest first."""
+
+    def oldest() -> Sequence[str]:
+        """The names of the readers that hold the oldest batch."""
+
+    def info() -> Mapping[str, Any]:
+        """Sizes, counts and positions for people: plain data."""
+
+
+class IConnections(Interface):
+    """Where listeners make their connections known, so that replies find them."""
+
+    def add(writer: IReplyWriter) -> int:
+        """A new number, unique in the process and never 0, for a connection."""
+
+    def remove(connection: int) -> None:
+        """The connection is gone."""
+
+
+class IReplyWriter(Interface):
+    """The listener's end of one connection, as replies see it."""
+
+    counters: ListenerCounters = Attribute("The counters of the listener.")
+
+    def reply(payload: bytes) -> None:
+        """Write one reply, ended as the framing ends a frame."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """A batch in a journal. `end` is the position behind its last frame, `size` the bytes it counts for.
+
+    `events` is where delivery keeps what the batch decodes to, for the handlers that come later.
+    """
+
+    end: int
+    batch: Batch
+    size: int
+    events: list[Event] | None = None
+    readers_left: int = 0
+
+    @property
+    def first(self) -> int:
+        """The position before its first frame."""
+        return self.end - len(self.batch.frames)
+
+
+class Parked(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that failed: waiting for another attempt, or a dead letter (`next_attempt` is None).
+
+    `frame` is the raw bytes where the journal still had them. Times are aware UTC.
+    """
+
+    handler: str
+    event: Event
+    frame: bytes | None
+    error: str
+    traceback: str
+    attempts: int
+    first_attempt: dt.datetime
+    last_attempt: dt.datetime
+    next_attempt: dt.datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionInfo:
+    """One open connection, for people."""
+
+    peer: str
+    since: dt.datetime
+    received: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerContext:
+    """What the service gives to a listener.
+
+    - `name`: of its table in the settings. `decoder`: the name that batches carry.
+    - `new_framer`: a fresh framer for a stream; `new_datagram_framer`: for the inside of each datagram, or None
+      where a datagram is one frame.
+    - `batch_context`: the context of every batch (`{"labels": {...}}`, or empty). One shared object: never changed.
+    - `now`: aware UTC time; `new_id`: a fresh ULID.
+    - `replies`: whether some handler answers peers of this listener.
+    """
+
+    name: str
+    decoder: str
+    reactor: Any
+    intake: Any
+    connections: Any
+    new_framer: Callable[[], Any]
+    new_datagram_framer: Callable[[], Any] | None
+    new_id: Callable[[], str]
+    now: Callable[[], dt.datetime]
+    log: Logger
+    counters: ListenerCounters
+    batch_context: dict[str, Any] = field(default_factory=dict)
+    replies: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerContext:
+    """What the service gives to a handler.
+
+    - `name`: of its table in the settings.
+    - `parts`: a factory for each entry of the handler's `parts`: `parts["encoder"]()` is a new encoder.
+    - `needs_events`: True if `match` or `steps` look at events before the handler, so it must want events.
+    - `durable`: True if a durable journal stands before the handler, so to return must mean "on disk".
+    - `replies`: True if what the function returns goes to the sender; then `reply(event, payload)` sends it.
+    """
+
+    name: str
+    reactor: Any
+    log: Logger
+    counters: HandlerCounters
+    now: Callable[[], dt.datetime]
+    parts: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+    needs_events: bool = False
+    durable: bool = False
+    replies: bool = False
+    reply: Callable[[Event, bytes], None] = lambda event, payload: None
