@@ -27,6 +27,8 @@ class ListenerCounters:
     """Frames that were kept but cut; outside the sums."""
     bytes: int = 0
     """Bytes read from peers."""
+    kernel_drops: int = 0
+    """Datagrams that the kernel dropped before they were read (a full receive buffer); outside the sums."""
     connections: int = 0
     """Connections open now (a gauge)."""
     connections_total: int = 0

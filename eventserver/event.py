@@ -34,6 +34,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     - `context`: what the protocol knows besides (labels, TLS subject, ...), the same for all frames.
     - `connection`: where a reply goes, one for all frames or one a frame; unique in the process, void after
       a restart; 0 is none.
+    - `offset`: the number of its first frame, where this is a part of a larger batch; the journal's batches have 0.
     """
 
     id: str
@@ -45,6 +46,11 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     marks: dict[int, tuple[str, ...]] = {}
     context: dict[str, Any] = {}
     connection: int | list[int] = 0
+    offset: int = 0
+
+    def id_of(self, frame: int) -> str:
+        """The id of the (first) event of the frame at index `frame` of `frames`."""
+        return f"{self.id}-{self.offset + frame}"
 
     def peer_of(self, frame: int) -> str:
         """The peer that sent frame number `frame`."""
@@ -59,6 +65,17 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The context of one frame: the batch's, and each mark of the frame as a key with the value true."""
         marks = self.marks.get(frame)
         return {**self.context, **dict.fromkeys(marks, True)} if marks else self.context
+
+    def part(self, start: int, end: int) -> Batch:
+        """The frames from index `start` up to `end`, as a batch of the same id."""
+        return msgspec.structs.replace(
+            self,
+            frames=self.frames[start:end],
+            peers=self.peers[start:end] if len(self.peers) > 1 else self.peers,
+            marks={frame - start: marks for frame, marks in self.marks.items() if start <= frame < end},
+            connection=self.connection if isinstance(self.connection, int) else self.connection[start:end],
+            offset=self.offset + start,
+        )
 
 
 def size_of(batch: Batch) -> int:

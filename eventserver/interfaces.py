@@ -189,7 +189,7 @@ class IReopen(Interface):
 
 
 class IReader(Interface):
-    """One cursor in a journal, and what lies before it."""
+    """One cursor in a journal, and what lies before it. Made by `IJournal.reader`."""
 
     name: str = Attribute("The handler's name.")
     position: int = Attribute("Frames passed: the position that was committed last.")
@@ -201,7 +201,10 @@ class IReader(Interface):
         """
 
     def lag_bytes() -> int:
-        """The bytes of the committed and uncommitted entries that the cursor has not passed."""
+        """The bytes of the entries that the cursor has not passed."""
+
+    def expire_oldest() -> int:
+        """Move the cursor behind the oldest entry that it has not passed; returns the new position."""
 
 
 class IJournal(Interface):
@@ -213,26 +216,33 @@ class IJournal(Interface):
     head: int = Attribute("The position behind the last frame appended.")
     committed: int = Attribute("The position behind the last frame committed.")
 
-    def on_commit(callback: Callable[[int], None]) -> None:
-        """Call `callback(committed)` after each group commit, in the reactor's thread."""
+    def on_commit(callback: Callable[[], None]) -> None:
+        """Call `callback()` after each group commit, in the reactor's thread; what was committed is readable then."""
 
-    def append(batch: Batch) -> int:
-        """Take the batch, now; returns the new head. The caller has seen to it that there is room."""
+    def append(batch: Batch, size: int) -> int:
+        """Take the batch, which counts for `size` bytes; returns the new head. The caller saw to it that there is room.
+
+        Synchronous; the commit may come later. A journal in memory commits before it returns.
+        """
 
     def reader(name: str, position: int | None = None) -> IReader:
         """The cursor of that name; a new one starts at `position`, or at the head."""
 
+    def drop_reader(name: str) -> None:
+        """Forget a cursor, and what is parked for it; what it alone held is freed."""
+
     def commit_cursor(name: str, position: int, parked: Sequence[Parked] = (), settled: Collection[str] = ()) -> None:
         """Move a cursor forward, and in the same transaction write parked and dead events and forget settled ones.
 
-        `settled` are ids of events of this handler that are parked no more. What every cursor has passed is freed.
+        A position behind the cursor leaves the cursor where it is. `settled` are ids of events of this handler that
+        are parked no more. What every cursor has passed is freed.
         """
 
     def parked(name: str) -> list[Parked]:
         """What is parked and dead for a handler, oldest first."""
 
-    def oldest() -> Sequence[str]:
-        """The names of the readers that hold the oldest batch."""
+    def oldest() -> list[str]:
+        """The names of the readers that hold the oldest entry."""
 
     def info() -> Mapping[str, Any]:
         """Sizes, counts and positions for people: plain data."""
@@ -257,18 +267,19 @@ class IReplyWriter(Interface):
         """Write one reply, ended as the framing ends a frame."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Entry:
     """A batch in a journal. `end` is the position behind its last frame, `size` the bytes it counts for.
 
-    `events` is where delivery keeps what the batch decodes to, for the handlers that come later.
+    `readers_left` is the number of cursors that have yet to pass it. `events` is where delivery keeps what the batch
+    decodes to, for the handlers that come later.
     """
 
     end: int
     batch: Batch
     size: int
-    events: list[Event] | None = None
     readers_left: int = 0
+    events: list[Event] | None = None
 
     @property
     def first(self) -> int:

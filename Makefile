@@ -1,0 +1,75 @@
+# Everything runs in .venv, which is made by itself; nothing but python3, python3-venv, make and git is needed before.
+#
+#   make run      start the main job; it prints where it listens and what to try
+#   make test     make check, then all the tests
+#   make check    format, lint, types, imports, generated pages, documentation
+#   make docs     the documentation, in docs/_build/html
+#   make bench    the benchmarks (quick), where there are any
+#   make format   put the code into the project's format
+#   make clean    remove what the targets above have made
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+# Hand options to pytest: make test PYTEST_ARGS="-x tests/test_admin.py"
+PYTEST_ARGS ?=
+
+# The dependency groups as plain requirements: pip knows `--group` only from 25.1 on, and Debian 12 has 23.0.
+define GROUPS
+import tomllib
+groups = tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]
+print(*groups["test"], *groups["check"], sep="\n")
+endef
+export GROUPS
+
+.PHONY: run test check docs bench format clean venv
+
+run: $(VENV)/.run
+	@exec $(BIN)/twistd -n eventserver
+
+# The chosen part runs on epoll (`default`) and uvloop first, so that the last line is the summary of the whole suite.
+test: check
+ifeq ($(PYTEST_ARGS),)
+	$(PYTEST) -q --reactor=default -m reactors
+	EVENTSERVER_TEST_REACTOR=uvloop $(PYTEST) -q -m reactors
+endif
+	$(PYTEST) $(PYTEST_ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m eventserver.cli.reference --check docs/settings.md
+	$(BIN)/python -m eventserver.admin.reference --check docs/metrics.md
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+bench: $(VENV)/.dev
+	@if ls benchmarks/*.py >/dev/null 2>&1; then $(BIN)/python -m benchmarks --quick; else echo "no benchmarks yet"; fi
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+venv: $(VENV)/.dev
+
+# A venv whose interpreter is gone, or that was never finished, is made anew.
+$(VENV)/.run: pyproject.toml
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@$(BIN)/python -c "$$GROUPS" > $(VENV)/requirements.txt
+	$(PIP) --requirement $(VENV)/requirements.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) docs/_build dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache _trial_temp*
+	rm -f twisted/plugins/dropin.cache
+	find eventserver tests twisted examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,370 @@
+"""The compiler of the expression language: text to a syntax tree that is all whitelisted, to Python source.
+
+The text of a user is never executed. It is parsed with `ast`, each node is translated by a method of `Compiler` that
+knows it, and what no method knows is an `ExpressionError`. The source that comes out holds names of our own choice
+only: attributes of the event, `v0`, `v1`, ... for values met twice, `k0`, ... for literals, and functions of `_values`.
+
+Common cases are written in line, guarded by the type they need (`v0 <= 3 if type(v0 := ...) is int else ...`); the others
+go through a function of `_values` that never raises.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import ipaddress
+import math
+import re
+import warnings
+from typing import Any, NamedTuple, NoReturn
+
+from eventserver import _values
+from eventserver._patterns import compile_pattern
+from eventserver._template import EVENT_NAMES
+from eventserver.errors import ExpressionError
+
+#: Bounds of an expression: characters, nodes of its syntax tree, and nesting.
+MAX_LENGTH = 4096
+MAX_NODES = 1000
+MAX_DEPTH = 40
+
+_TIMES = frozenset({"time", "received"})
+_TABLES = frozenset({"context", "fields"})
+_ORDER = {
+    ast.Lt: ("<", "less"),
+    ast.LtE: ("<=", "less_or_equal"),
+    ast.Gt: (">", "greater"),
+    ast.GtE: (">=", "greater_or_equal"),
+}
+_ARITHMETIC = {ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide"}
+_FUNCTIONS = {
+    "has": 'has("name")',
+    "lower": "lower(x)",
+    "startswith": 'startswith(x, "..")',
+    "endswith": 'endswith(x, "..")',
+    "cidr": 'cidr(peer, "10.0.0.0/8")',
+    "matches": 'matches(x, r"..")',
+}
+_OTHER_SPELLINGS = {"true": "True", "false": "False", "none": "None", "null": "None", "nil": "None"}
+_C_SPELLINGS = {"&&": "and", "||": "or"}
+_SINGLE_EQUALS = re.compile("(?<![=!<>])=(?!=)")
+_HINTS: dict[type[ast.AST], str] = {
+    ast.Attribute: "write x['key'] for an entry of a table",
+    ast.Is: "write `==`",
+    ast.IsNot: "write `!=`",
+    ast.BitAnd: "write `and`",
+    ast.BitOr: "write `or`",
+    ast.Invert: "write `not`",
+    ast.Set: "write a list, such as (1, 2)",
+    ast.NamedExpr: "write `==` to compare",
+    ast.JoinedStr: "write a plain text",
+    ast.Pow: "there are + - * /",
+    ast.Mod: "there are + - * /",
+    ast.FloorDiv: "there are + - * /",
+    ast.UAdd: "leave the + out",
+}
+
+
+class Term(NamedTuple):
+    """Source for a value, and what is known of it: its kind, and the value itself if it is a literal.
+
+    Kinds: `str`, `time`, `number`, `bool`, `none`, and `any`. What is no literal and of kind `str` or `time` is an
+    attribute of the event, and cheap to evaluate twice.
+    """
+
+    source: str
+    kind: str = "any"
+    literal: bool = False
+    value: Any = None
+
+
+def one_line(text: str) -> str:
+    """The expression with its line ends as spaces: in TOML a long one may be written on several lines."""
+    return text.replace("\n", " ").replace("\r", " ")
+
+
+def parse(text: str) -> ast.expr:
+    """The syntax tree of an expression, within the bounds. Raises `ExpressionError`, nothing else."""
+    if len(text) > MAX_LENGTH:
+        raise ExpressionError(f"an expression has at most {MAX_LENGTH} characters, this one has {len(text)}")
+    line = one_line(text)
+    if not line.strip():
+        raise ExpressionError("the expression is empty; write one such as severity_code <= 3")
+    if line != text and "#" in text:
+        raise ExpressionError("an expression of several lines cannot hold a `#`")
+    indent = len(line) - len(line.lstrip())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "\d" in a text stays as it is: patterns are written so.
+            body = ast.parse(line[indent:], mode="eval").body
+    except SyntaxError as error:
+        column = f" at column {error.offset + indent}" if error.offset else ""
+        hints = [f"; write `{right}` for `{wrong}`" for wrong, right in _C_SPELLINGS.items() if wrong in line]
+        if _SINGLE_EQUALS.search(line):
+            hints.append("; write `==` to compare")
+        raise ExpressionError(f"the expression cannot be read{column}: {error.msg}{''.join(hints)}") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise ExpressionError(f"the expression cannot be read: {error or 'it is nested too deeply'}") from None
+    _check_bounds(body)
+    return body
+
+
+def _check_bounds(body: ast.expr) -> None:
+    waiting: list[tuple[ast.AST, int]] = [(body, 1)]
+    nodes = 0
+    while waiting:
+        node, depth = waiting.pop()
+        nodes += 1
+        if depth > MAX_DEPTH:
+            raise ExpressionError(f"the expression is nested more than {MAX_DEPTH} deep; use brackets less, or steps")
+        if nodes > MAX_NODES:
+            raise ExpressionError(f"the expression has more than {MAX_NODES} parts")
+        waiting.extend((child, depth + 1) for child in ast.iter_child_nodes(node))
+
+
+class Compiler:
+    """Translates one expression. `namespace` is what the source needs around it: literals and functions."""
+
+    def __init__(self, text: str) -> None:
+        self._text = one_line(text)
+        self._indent = len(self._text) - len(self._text.lstrip())
+        self._temporaries = 0
+        self.namespace: dict[str, Any] = {"__builtins__": {}, "type": type, "str": str, "int": int}
+        self.source = self.term(parse(text)).source
+
+    def term(self, node: ast.expr) -> Term:
+        """The source for one node and all below it. Raises `ExpressionError` for what the language has not."""
+        match node:
+            case ast.Constant(value=value):
+                return self._literal(node, value)
+            case ast.Name(id=name):
+                return self._name(node, name)
+            case ast.BoolOp(op=operator, values=values):
+                word = " and " if isinstance(operator, ast.And) else " or "
+                return Term("(" + word.join(self.term(value).source for value in values) + ")")
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return Term(f"(not {self.term(operand).source})", "bool")
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return self._negative(node, operand)
+            case ast.BinOp(op=operator) if type(operator) in _ARITHMETIC:
+                function = self._function(_ARITHMETIC[type(operator)])
+                return Term(f"{function}({self._value(node.left)}, {self._value(node.right)})")
+            case ast.Compare():
+                return self._comparisons(node)
+            case ast.Subscript():
+                return self._item(node)
+            case ast.Call():
+                return self._call(node)
+            case ast.Tuple() | ast.List():
+                self._refuse(node, "a list stands only to the right of `in`")
+            case ast.BinOp(op=operator) | ast.UnaryOp(op=operator):
+                self._refuse(
+                    node, f"this operator is not in the language; {_HINTS.get(type(operator), 'see the docs')}"
+                )
+        hint = _HINTS.get(
+            type(node), "there are names, literals, comparisons, in, and or not, + - * /, x['key'], calls"
+        )
+        self._refuse(node, f"this is not in the language; {hint}")
+
+    def _refuse(self, node: ast.expr, sentence: str) -> NoReturn:
+        # Columns of the tree count bytes of UTF-8.
+        column = len(self._text[self._indent :].encode()[: node.col_offset].decode()) + self._indent + 1
+        raise ExpressionError(f"column {column}: {sentence}")
+
+    # Leaves
+
+    def _constant(self, value: Any) -> str:
+        name = f"k{len(self.namespace)}"
+        self.namespace[name] = value
+        return name
+
+    def _function(self, name: str) -> str:
+        self.namespace[name] = getattr(_values, name)
+        return name
+
+    def _literal(self, node: ast.expr, value: Any) -> Term:
+        if value is None:
+            return Term("None", "none", True)
+        if isinstance(value, bool):
+            return Term(repr(value), "bool", True, value)
+        if isinstance(value, str):
+            return Term(self._constant(value), "str", True, value)
+        if isinstance(value, (int, float)) and (
+            value == math.inf or (isinstance(value, int) and value >= _values.MAX_INT)
+        ):
+            self._refuse(node, "this number is too large")
+        if isinstance(value, (int, float)):
+            return Term(self._constant(value), "number", True, value)
+        self._refuse(node, "this literal is not in the language; there are texts, numbers, True, False and None")
+
+    def _negative(self, node: ast.expr, operand: ast.expr) -> Term:
+        term = self.term(operand)
+        if term.kind == "number" and term.literal:
+            return Term(self._constant(-term.value), "number", True, -term.value)
+        return Term(f"{self._function('negate')}({term.source})")
+
+    def _name(self, node: ast.expr, name: str) -> Term:
+        if name in _TABLES:
+            return Term(f"e.{name}")
+        if name in EVENT_NAMES:
+            return Term(f"e.{name}", "time" if name in _TIMES else "str")
+        if name in _OTHER_SPELLINGS:
+            self._refuse(node, f"write {_OTHER_SPELLINGS[name]}, or fields['{name}'] for a field of that name")
+        return Term(f"f.get({self._constant(name)})")
+
+    def _value(self, node: ast.expr) -> str:
+        return self.term(node).source
+
+    def _twice(self, term: Term) -> tuple[Term, Term]:
+        """The term for where it is evaluated first, and for where its value is used again."""
+        if term.literal or term.kind in ("str", "time"):
+            return term, term
+        name = f"v{self._temporaries}"
+        self._temporaries += 1
+        return Term(f"({name} := {term.source})", term.kind), Term(name, term.kind)
+
+    # Comparisons
+
+    def _comparisons(self, node: ast.Compare) -> Term:
+        left = self.term(node.left)
+        sources = []
+        for operator, right_node in zip(node.ops, node.comparators, strict=True):
+            last = right_node is node.comparators[-1]
+            if isinstance(operator, (ast.In, ast.NotIn)):
+                source, again = self._membership(left, right_node, last)
+            elif isinstance(operator, (ast.Is, ast.IsNot)):
+                self._refuse(node, f"`is` is not in the language; {_HINTS[type(operator)]}")
+            else:
+                first, again = (self.term(right_node),) * 2 if last else self._twice(self.term(right_node))
+                source = self._comparison(node, operator, left, first)
+            sources.append(f"(not {source})" if isinstance(operator, (ast.NotEq, ast.NotIn)) else source)
+            left = again
+        return Term("(" + " and ".join(sources) + ")" if len(sources) > 1 else sources[0], "bool")
+
+    def _comparison(self, node: ast.expr, operator: ast.cmpop, left: Term, right: Term) -> str:
+        left, right = self._as_times(node, left, right), self._as_times(node, right, left)
+        if isinstance(operator, (ast.Eq, ast.NotEq)):
+            if self._plain(left) or self._plain(right) or (left.kind == right.kind and left.kind in ("str", "time")):
+                return f"({left.source} == {right.source})"
+            return f"{self._function('equal')}({left.source}, {right.source})"
+        sign, name = _ORDER[type(operator)]
+        if left.kind == right.kind and left.kind in ("str", "time", "number"):
+            return f"({left.source} {sign} {right.source})"
+        function = self._function(name)
+        for one, other in ((left, right), (right, left)):
+            if one.literal and one.kind == "number" and other.kind == "any":
+                first, again = self._twice(other)
+                inline = (
+                    f"{again.source} {sign} {one.source}" if one is right else f"{one.source} {sign} {again.source}"
+                )
+                call = f"{again.source}, {one.source}" if one is right else f"{one.source}, {again.source}"
+                # Missing is the common other case; a whole number the common one.
+                unlike = f"{again.source} is not None and {function}({call})"
+                return f"({inline} if type({first.source}) is int else {unlike})"
+        return f"{function}({left.source}, {right.source})"
+
+    def _plain(self, term: Term) -> bool:
+        """Whether Python's own `==` with this term is right: a literal that is not the text of a time."""
+        return term.literal and (term.kind != "str" or _values.parse_time(term.value) is None)
+
+    def _as_times(self, node: ast.expr, term: Term, other: Term) -> Term:
+        """The term, with a text beside one of the event's times read as a time."""
+        if other.kind != "time" or term.kind != "str" or not term.literal:
+            return term
+        time = _values.parse_time(term.value)
+        if time is None:
+            self._refuse(node, f'{term.value!r} is not a time; write one such as "2026-11-22T15:03:00Z"')
+        return Term(self._constant(time), "time", True, time)
+
+    def _membership(self, left: Term, node: ast.expr, last: bool) -> tuple[str, Term]:
+        if isinstance(node, (ast.Tuple, ast.List)):
+            if not last:
+                self._refuse(node, "nothing can follow a list; write `and`")
+            return self._among(left, [self._element(element) for element in node.elts]), left
+        right = self.term(node)
+        first, again = (right, right) if last else self._twice(right)
+        if left.kind == right.kind == "str":
+            return f"({left.source} in {first.source})", again
+        return f"{self._function('contains')}({left.source}, {first.source})", again
+
+    def _element(self, node: ast.expr) -> Term:
+        term = None if isinstance(node, (ast.Tuple, ast.List)) else self.term(node)
+        if term is None or not term.literal:
+            self._refuse(node, "the values of a list are literals")
+        return term
+
+    def _among(self, left: Term, elements: list[Term]) -> str:
+        values = tuple(element.value for element in elements)
+        if left.kind == "time" or not all(map(self._plain, elements)):
+            return f"{self._function('contains')}({left.source}, {self._constant(values)})"
+        if left.kind == "str":
+            return f"({left.source} in {self._constant(frozenset(values))})"
+        return f"{self._function('among')}({left.source}, {self._constant(frozenset(values))})"
+
+    # Entries and calls
+
+    def _item(self, node: ast.Subscript) -> Term:
+        key = self.term(node.slice) if isinstance(node.slice, (ast.Constant, ast.UnaryOp)) else None
+        if key is None or not key.literal or isinstance(key.value, bool) or not isinstance(key.value, (str, int)):
+            self._refuse(node, "a key is a literal; write x['key'], or x[0] for an element of a list")
+        if isinstance(node.value, ast.Name) and node.value.id in _TABLES:
+            return Term(f"f.get({key.source})" if node.value.id == "fields" else f"e.context.get({key.source})")
+        return Term(f"{self._function('item')}({self._value(node.value)}, {key.source})")
+
+    def _call(self, node: ast.Call) -> Term:
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name not in _FUNCTIONS:
+            near = difflib.get_close_matches(name, _FUNCTIONS, n=1, cutoff=0.5)
+            known = f"did you mean {_FUNCTIONS[near[0]]}?" if near else f"there are {' '.join(_FUNCTIONS.values())}"
+            self._refuse(node, f"this function is not in the language; {known}")
+        if node.keywords or len(node.args) != _FUNCTIONS[name].count(",") + 1:
+            self._refuse(node, f"`{name}` is written {_FUNCTIONS[name]}")
+        if name == "has":
+            return self._has(node, node.args[0])
+        subject = self.term(node.args[0])
+        if name == "lower":
+            if subject.kind == "str":
+                return Term(f"{subject.source}.lower()", "str")
+            return Term(f"{self._function('lower')}({subject.source})")
+        if name in ("startswith", "endswith"):
+            return self._edge(name, subject, self.term(node.args[1]))
+        test = self._networks(node.args[1]) if name == "cidr" else self._pattern(node.args[1])
+        return Term(f"{self._constant(test)}({subject.source})", "bool")
+
+    def _has(self, node: ast.expr, argument: ast.expr) -> Term:
+        term = self.term(argument)
+        if not term.literal or term.kind != "str":
+            self._refuse(node, '`has` takes the name of a field as a text: has("name")')
+        if term.value in EVENT_NAMES:
+            return Term("True", "bool", True, True)
+        return Term(f"({term.source} in f)", "bool")
+
+    def _edge(self, name: str, subject: Term, edge: Term) -> Term:
+        function = self._function("starts" if name == "startswith" else "ends")
+        if not (edge.literal and edge.kind == "str"):
+            return Term(f"{function}({subject.source}, {edge.source})", "bool")
+        first, again = self._twice(subject)
+        inline = f"{again.source}.{name}({edge.source})"
+        if subject.kind == "str":
+            return Term(inline, "bool")
+        return Term(f"({inline} if type({first.source}) is str else {function}({again.source}, {edge.source}))", "bool")
+
+    def _networks(self, node: ast.expr) -> Any:
+        elements = node.elts if isinstance(node, (ast.Tuple, ast.List)) else [node]
+        networks = []
+        for element in elements:
+            term = self._element(element)
+            try:
+                networks.append(ipaddress.ip_network(term.value if term.kind == "str" else "", strict=False))
+            except ValueError:
+                self._refuse(element, 'a network is a text such as "10.0.0.0/8" or "2001:db8::/32"')
+        return _values.within(tuple(networks))
+
+    def _pattern(self, node: ast.expr) -> Any:
+        term = self.term(node)
+        if not term.literal or term.kind != "str":
+            self._refuse(node, 'a pattern is a text that stands in the expression itself: matches(x, r"..")')
+        try:
+            return _values.found(compile_pattern(term.value))
+        except ValueError as error:
+            self._refuse(node, str(error))

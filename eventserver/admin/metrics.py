@@ -1,0 +1,195 @@
+"""The metrics page: every metric by name, and how it is read off the plain counters.
+
+The counters are added to once a batch on the hot path; all that costs time happens here, when somebody asks.
+The text is Prometheus' exposition format 0.0.4, made by prometheus_client with a registry of our own.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from eventserver.admin.status import Gauge
+
+#: More values of one label than this are added up as `other`: a page must not grow with what peers send.
+MAX_LABEL_VALUES = 200
+
+
+class Reading(NamedTuple):
+    """One metric: its name, its kind (`counter` or `gauge`), its labels, what it says, and where it is read."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    help: str
+    read: Callable[[Any], Any]
+
+
+def _reading(name: str, help: str, attribute: str, *labels: str, kind: str = "counter") -> Reading:
+    return Reading(name, kind, labels, help, lambda counters: getattr(counters, attribute))
+
+
+#: Read off `ListenerCounters`. A second label is the key of a counter by reason or outcome.
+LISTENER = (
+    _reading(
+        "eventserver_frames_received_total",
+        "Frames cut from what peers sent, those rejected later among them.",
+        "received",
+        "listener",
+    ),
+    _reading("eventserver_frames_journaled_total", "Frames that the intake took.", "journaled", "listener"),
+    _reading("eventserver_frames_rejected_total", "Frames refused, by reason.", "rejected", "listener", "reason"),
+    _reading("eventserver_frames_truncated_total", "Frames kept, but cut at `max_frame`.", "truncated", "listener"),
+    _reading("eventserver_received_bytes_total", "Bytes read from peers.", "bytes", "listener"),
+    _reading("eventserver_connections", "Connections open now.", "connections", "listener", kind="gauge"),
+    _reading("eventserver_connections_accepted_total", "Connections accepted.", "connections_total", "listener"),
+    _reading(
+        "eventserver_connections_closed_total",
+        "Connections that the server closed or refused, by reason.",
+        "closed",
+        "listener",
+        "reason",
+    ),
+    _reading(
+        "eventserver_replies_total",
+        "Replies by outcome: `sent`, `gone` (no connection any more), `repeated` (answered before).",
+        "replies",
+        "listener",
+        "outcome",
+    ),
+)
+
+#: Read off `HandlerCounters`.
+HANDLER = (
+    _reading("eventserver_frames_passed_total", "Frames that the handler is done with.", "passed", "handler"),
+    _reading(
+        "eventserver_frames_expired_total",
+        'Frames that the handler never got, because of `when_full = "drop_oldest"`.',
+        "expired",
+        "handler",
+    ),
+    _reading(
+        "eventserver_events_decoded_total",
+        "Events in the frames that reached the handler (frames, where it takes frames).",
+        "decoded",
+        "handler",
+    ),
+    _reading("eventserver_events_delivered_total", "Events that the handler is done with.", "delivered", "handler"),
+    _reading("eventserver_events_filtered_total", "Events that `match` or a step kept away.", "filtered", "handler"),
+    _reading("eventserver_events_dead_lettered_total", "Events given up.", "dead_lettered", "handler"),
+    _reading(
+        "eventserver_events_parked",
+        "Events that failed and wait apart for another attempt, now.",
+        "parked",
+        "handler",
+        kind="gauge",
+    ),
+    _reading(
+        "eventserver_events_redelivered_total", "Events handed over again after a failure.", "redelivered", "handler"
+    ),
+    _reading("eventserver_handler_calls_total", "Calls of the handler.", "calls", "handler"),
+    _reading(
+        "eventserver_handler_failures_total",
+        "Failed calls by kind: `temporary`, `permanent`, `partial`, `error`, `timeout`.",
+        "failures",
+        "handler",
+        "kind",
+    ),
+)
+
+#: What `IStatus.gauges` may name: the labels, and what it says.
+GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
+    "eventserver_handler_lag_frames": (("handler",), "Frames in the journal that the handler has not passed."),
+    "eventserver_handler_lag_bytes": (("handler",), "Bytes in the journal that the handler has not passed."),
+    "eventserver_handler_lag_seconds": (("handler",), "Age of the oldest frame that the handler has not passed."),
+    "eventserver_handler_unwell": (("handler",), "1 while the handler's destination is unwell, else 0."),
+    "eventserver_journal_frames": ((), "Frames that the journal holds."),
+    "eventserver_journal_bytes": ((), "Bytes that the journal holds."),
+    "eventserver_journal_max_bytes": ((), "The bound of the journal."),
+    "eventserver_intake_paused": ((), "1 while the intake is full and streams are paused, else 0."),
+}
+
+#: Metrics about the whole server.
+SERVER = {
+    "eventserver_build_info": (("version", "python", "twisted"), "Always 1; the labels say what is running."),
+    "eventserver_ready": ((), "1 if `/ready` answers 200, else 0."),
+}
+
+
+class StatusCollector(Collector):
+    """Reads the counters of an `IStatus` when the page is asked for."""
+
+    def __init__(self, status: Any) -> None:
+        self._status = status
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the registry would otherwise collect once at start, before anything runs."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        labels, text = SERVER["eventserver_build_info"]
+        build = GaugeMetricFamily("eventserver_build_info", text, labels=labels)
+        build.add_metric((version("eventserver"), platform.python_version(), version("twisted")), 1)
+        yield build
+        ready = GaugeMetricFamily("eventserver_ready", SERVER["eventserver_ready"][1], labels=())
+        ready.add_metric((), int(not self._status.ready()))
+        yield ready
+        for reading in LISTENER:
+            yield _family(reading, self._status.listeners())
+        for reading in HANDLER:
+            yield _family(reading, self._status.handlers())
+        yield from _gauges(self._status.gauges())
+
+
+def _family(reading: Reading, owners: Mapping[str, Any]) -> Metric:
+    make = CounterMetricFamily if reading.kind == "counter" else GaugeMetricFamily
+    family = make(reading.name, reading.help, labels=reading.labels)
+    for name, counters in owners.items():
+        value = reading.read(counters)
+        if len(reading.labels) == 1:
+            family.add_metric((name,), value)
+            continue
+        for key, number in _bounded(value).items():
+            family.add_metric((name, key), number)
+    return family
+
+
+def _bounded(counter: Mapping[str, int]) -> Mapping[str, int]:
+    """The counter with at most `MAX_LABEL_VALUES` keys; what is over is added up as `other`."""
+    if len(counter) <= MAX_LABEL_VALUES:
+        return counter
+    kept = dict(list(counter.items())[: MAX_LABEL_VALUES - 1])
+    kept["other"] = kept.get("other", 0) + sum(counter.values()) - sum(kept.values())
+    return kept
+
+
+def _gauges(gauges: Iterable[Gauge]) -> Iterable[Metric]:
+    families: dict[str, GaugeMetricFamily] = {}
+    for name, labels, value in gauges:
+        names, text = GAUGES[name]
+        if name not in families:
+            families[name] = GaugeMetricFamily(name, text, labels=names)
+        families[name].add_metric([labels[label] for label in names], value)
+    return families.values()
+
+
+class Page:
+    """The metrics page of one service."""
+
+    content_type = "text/plain; version=0.0.4; charset=utf-8"
+
+    def __init__(self, status: Any) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(StatusCollector(status))
+        ProcessCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """The page as it is now."""
+        return generate_latest(self._registry)

@@ -1,0 +1,41 @@
+"""What all decoders share: ids, peers and contexts by frame, and the one option that each of them has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import repeat
+from typing import Annotated, Any
+
+from eventserver import options
+from eventserver.event import Batch
+from eventserver.options import Doc
+
+_suffixes: list[str] = []
+
+
+class DecoderOptions(options.Options, frozen=True, kw_only=True):
+    """The options of every decoder.
+
+    They stand beside the listener's own settings, whose `type` is the kind of listener: hence `event_type`.
+    """
+
+    event_type: Annotated[str, Doc("The `type` of the events; empty: the decoder's name.", "access_log")] = ""
+
+
+def suffixes(count: int) -> list[str]:
+    """At least `count` ends of event ids: `"-0"`, `"-1"`, ... One shared list, grown on demand; never change it."""
+    if len(_suffixes) < count:
+        _suffixes.extend([f"-{number}" for number in range(len(_suffixes), count)])
+    return _suffixes
+
+
+def peers(batch: Batch) -> Iterable[str]:
+    """The peer of each frame, in order; endless where one peer sent them all."""
+    return batch.peers if len(batch.peers) > 1 else repeat(batch.peers[0])
+
+
+def contexts(batch: Batch) -> Iterable[dict[str, Any]]:
+    """The context of each frame, in order; the batch's own, endless, where no frame has marks."""
+    if not batch.marks:
+        return repeat(batch.context)
+    return [batch.context_of(frame) for frame in range(len(batch.frames))]

@@ -1,0 +1,83 @@
+"""Frames as text, a whole batch in one go."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+
+from eventserver.event import Batch
+
+#: Encodings in which LF is the byte 10 and no byte depends on those of the frame before: the frames can be joined,
+#: decoded in one call and split again.
+_JOINABLE = ("utf-8", "ascii", "iso8859-", "cp125", "cp437", "cp850", "koi8-")
+
+#: Python's codecs that are no character encodings of what devices send, or that yield lone surrogates, which JSON
+#: cannot carry.
+_REFUSED = frozenset({"idna", "mbcs", "oem", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "utf-7"})
+
+
+def encoding_problem(encoding: str) -> str | None:
+    """What is wrong with the name of an encoding; None if it can be used."""
+    try:
+        name = codecs.lookup(encoding).name.replace("_", "-")
+        b"a a ".decode(encoding)
+    except (LookupError, UnicodeError, ValueError):
+        return f'{encoding!r} is not a text encoding that Python knows; write one such as "utf-8" or "latin-1"'
+    return f"{encoding!r} cannot be used here" if name in _REFUSED else None
+
+
+class Texts:
+    """Decodes the frames of a batch with one encoding. Never raises, whatever the bytes.
+
+    `strip`: characters that are dropped from the end of each text.
+    """
+
+    def __init__(self, encoding: str = "utf-8", strip: str = "") -> None:
+        self._strip = strip
+        self._encoding = codecs.lookup(encoding).name
+        self._joinable = self._encoding.startswith(_JOINABLE)
+
+    def read(self, batch: Batch) -> tuple[list[str], Sequence[int]]:
+        """The text of each frame, and the indexes of the frames that lost something to U+FFFD.
+
+        One call of the codec for the whole batch; frame by frame only where a frame has an LF inside or a byte
+        that the encoding does not have.
+        """
+        frames = batch.frames
+        if self._joinable and frames:
+            try:
+                block = b"\n".join(frames).decode(self._encoding)
+            except UnicodeDecodeError:
+                pass
+            else:
+                texts = block.split("\n")
+                if len(texts) == len(frames):
+                    return self._stripped(texts, block), ()
+        texts, damaged = [], []
+        for index, frame in enumerate(frames):
+            text, whole = self._one(frame, "truncated" in batch.marks.get(index, ()))
+            texts.append(text)
+            if not whole:
+                damaged.append(index)
+        return self._stripped(texts, self._strip), damaged
+
+    def _stripped(self, texts: list[str], block: str) -> list[str]:
+        """The texts without what `strip` names at their ends; not looked at if `block` has nothing of it."""
+        strip = self._strip
+        return [text.rstrip(strip) for text in texts] if any(end in block for end in strip) else texts
+
+    def _one(self, frame: bytes, truncated: bool) -> tuple[str, bool]:
+        """The text of a frame, and whether it is all there. A character that the limit cut in two is left out."""
+        try:
+            return frame.decode(self._encoding), True
+        except UnicodeError:
+            pass
+        try:
+            if truncated:
+                return codecs.getincrementaldecoder(self._encoding)().decode(frame), True
+        except UnicodeError:
+            pass
+        try:
+            return frame.decode(self._encoding, "replace"), False
+        except UnicodeError:  # some codecs cannot replace everything
+            return frame.decode("utf-8", "replace"), False

@@ -1,0 +1,121 @@
+"""Times as decoders find them, as aware UTC datetimes. No clock: what is missing comes from `Batch.received`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import zoneinfo
+from typing import Literal
+
+UTC = dt.UTC
+
+#: How far ahead of `received` a time without a year may lie; beyond that it is taken for last year's.
+DAYS_AHEAD = 7
+
+_DAY = dt.timedelta(days=1)
+#: Above these a number is milliseconds, microseconds, nanoseconds: as seconds, they are the years 5138 and later.
+_SCALES = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
+
+
+def zone_problem(name: str) -> str | None:
+    """What is wrong with the name of a time zone; None if it can be used."""
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return f'{name!r} is not a time zone of this machine; write one such as "UTC" or "Europe/Paris"'
+    return None
+
+
+def zone_of(name: str) -> dt.tzinfo:
+    """The time zone of that name. Raises as `zoneinfo.ZoneInfo` does."""
+    return UTC if name == "UTC" else zoneinfo.ZoneInfo(name)
+
+
+def to_utc(time: dt.datetime, zone: dt.tzinfo = UTC) -> dt.datetime:
+    """The time in UTC; one without an offset is taken as of `zone`. Raises `ValueError` beyond the years 1 to 9999."""
+    try:
+        return (time if time.tzinfo is not None else time.replace(tzinfo=zone)).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the time is out of range") from None
+
+
+def read_iso(text: str, zone: dt.tzinfo = UTC) -> dt.datetime:
+    """An RFC 3339 time (date, time, offset) as UTC; without an offset, as of `zone`. Raises `ValueError`.
+
+    Fractions beyond microseconds are cut; a leap second (`:60`) is taken as the second before it.
+    """
+    if len(text) < 16 or text[10] not in "Tt ":
+        raise ValueError(f"{text[:40]!r} is not a date and time")
+    if text[17:19] == "60":
+        text = text[:17] + "59" + text[19:]
+    return to_utc(dt.datetime.fromisoformat(text.upper()), zone)
+
+
+def read_value(value: object) -> dt.datetime | None:
+    """A time as JSON or a function gives it, as UTC; None if it cannot be read.
+
+    Text is RFC 3339, taken as UTC where it has no offset. A number counts from 1970: seconds, or by its size milli-,
+    micro- or nanoseconds. A datetime without an offset is taken as UTC.
+    """
+    try:
+        if isinstance(value, str):
+            return read_iso(value)
+        if isinstance(value, dt.datetime):
+            return to_utc(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return dt.datetime.fromtimestamp(_seconds(value), UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
+
+
+def _seconds(value: float) -> float:
+    for least, scale in _SCALES:
+        if abs(value) >= least:
+            return value / scale
+    return value
+
+
+class YearRule:
+    """Gives the times of RFC 3164 their year and their zone.
+
+    With `auto` it is the latest year that puts the time not more than `DAYS_AHEAD` days behind the day of `received`
+    (UTC): December read in January is last year's, and a clock somewhat ahead is believed.
+    """
+
+    def __init__(self, year: int | Literal["auto"], zone: dt.tzinfo) -> None:
+        self.zone = zone
+        self._fixed = None if year == "auto" else year
+        self._latest = dt.datetime(9999, 12, 31, tzinfo=UTC)
+
+    def begin(self, day: dt.date) -> None:
+        """The day that the times are read on, which settles their year."""
+        try:
+            self._latest = dt.datetime(day.year, day.month, day.day, tzinfo=UTC) + (DAYS_AHEAD + 1) * _DAY
+        except OverflowError:
+            self._latest = dt.datetime(9999, 12, 31, tzinfo=UTC)
+
+    def time(
+        self,
+        month: int,
+        day: int,
+        hms: str,
+        microsecond: int = 0,
+        year: int | None = None,
+        zone: dt.tzinfo | None = None,
+    ) -> dt.datetime:
+        """The time in UTC; `hms` is `"HH:MM:SS"`. Raises `ValueError` where there is no such time."""
+        hour, minute, second = map(int, hms.split(":"))
+        parts = (hour, minute, min(second, 59) if second == 60 else second, microsecond)
+        zone = zone or self.zone
+        year = year or self._fixed
+        if year is not None:
+            return to_utc(dt.datetime(year, month, day, *parts, tzinfo=zone))
+        # Eight years back there has always been a 29 February.
+        for candidate in range(min(self._latest.year, dt.MAXYEAR), max(self._latest.year - 9, dt.MINYEAR), -1):
+            try:
+                time = to_utc(dt.datetime(candidate, month, day, *parts, tzinfo=zone))
+            except ValueError:
+                continue
+            if time < self._latest:
+                return time
+        raise ValueError("there is no such day")

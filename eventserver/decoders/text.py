@@ -1,0 +1,59 @@
+"""Any frame as an event: its message is the frame's text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from zope.interface import implementer
+
+from eventserver.decoders._common import DecoderOptions, contexts, peers, suffixes
+from eventserver.decoders._texts import Texts, encoding_problem
+from eventserver.event import Batch, Event, with_raw
+from eventserver.interfaces import IDecoder
+from eventserver.options import Doc
+
+
+class TextOptions(DecoderOptions, frozen=True, kw_only=True):
+    """The options of the decoder `text`."""
+
+    encoding: Annotated[str, Doc("The encoding of the text, by its name in Python.", "latin-1")] = "utf-8"
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """An encoding that Python does not know."""
+        problem = encoding_problem(self.encoding)
+        return [("encoding", problem)] if problem else []
+
+
+@implementer(IDecoder)
+class TextDecoder:
+    """One event a frame, an empty one included; text is never undecodable.
+
+    `message` is the frame as text, `time` is `received`, `fields` is empty. Bytes that the encoding does not have
+    become U+FFFD, and the event then carries the frame's bytes in `raw_base64` (`raw`, where they happen to be UTF-8
+    and the encoding is another). Of a frame marked `truncated`, a character cut in two at its end is left out:
+    the mark already says that something is missing.
+    """
+
+    Options = TextOptions
+
+    def __init__(self, options: TextOptions | None = None) -> None:
+        options = options or TextOptions()
+        self._type = options.event_type or "text"
+        self._texts = Texts(options.encoding)
+
+    def decode(self, batch: Batch) -> list[Event]:
+        """One event a frame. Never raises."""
+        if not batch.frames:
+            return []
+        texts, damaged = self._texts.read(batch)
+        batch_id, received, listener, kind = batch.id, batch.received, batch.listener, self._type
+        events = [
+            Event(batch_id + suffix, received, received, listener, peer, kind, text, {}, context)
+            for text, suffix, peer, context in zip(
+                texts, suffixes(len(texts)), peers(batch), contexts(batch), strict=False
+            )
+        ]
+        for index in damaged:
+            events[index] = with_raw(events[index], batch.frames[index])
+        return events

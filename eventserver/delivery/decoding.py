@@ -1,0 +1,77 @@
+"""Batches to events, once for all handlers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection
+
+from twisted.logger import Logger
+
+from eventserver.event import Batch, Event, frame_index, undecodable, with_raw
+from eventserver.interfaces import Entry, IDecoder
+
+
+class Decoding:
+    """Decodes the entries of the journal, and keeps the events on an entry for the handlers that come later.
+
+    `decoder_of` gives the decoder for a batch, or None where there is none any more. `raw_listeners` are the listeners
+    whose events carry their raw bytes. `max_bytes` bounds what is kept, counted in bytes of the frames (decoded events
+    take about nine times that); beyond it the oldest are decoded again.
+    """
+
+    def __init__(
+        self,
+        decoder_of: Callable[[Batch], IDecoder | None],
+        *,
+        raw_listeners: Collection[str] = (),
+        max_bytes: int = 1 << 20,
+        log: Logger | None = None,
+    ) -> None:
+        self._decoder_of = decoder_of
+        self.raw_listeners = frozenset(raw_listeners)
+        self._max_bytes = max_bytes
+        self._log = log or Logger()
+        self._kept: deque[Entry] = deque()
+        self._kept_bytes = 0
+
+    def events(self, entry: Entry) -> list[Event]:
+        """The events of an entry, in the order of its frames. Shared: never change the list."""
+        events = entry.events
+        if events is None:
+            events = self.decode(entry.batch)
+            if entry.readers_left > 1:
+                self._keep(entry, events)
+        return events
+
+    def decode(self, batch: Batch) -> list[Event]:
+        """The events of a batch (a whole one: `offset` is 0)."""
+        decoder = self._decoder_of(batch)
+        if decoder is None:
+            return [undecodable(batch, index, "no_decoder") for index in range(len(batch.frames))]
+        try:
+            events = decoder.decode(batch)
+        except Exception as error:
+            # A decoder must not raise; one that does is a bug that must cost nobody an event.
+            self._log.failure("decoder {decoder} raised", decoder=batch.decoder)
+            reason = f"decoder raised {type(error).__name__}"
+            return [undecodable(batch, index, reason) for index in range(len(batch.frames))]
+        if batch.listener in self.raw_listeners:
+            frames = batch.frames
+            events = [with_raw(event, frames[frame_index(event.id)]) for event in events]
+        return events
+
+    def decode_frame(self, part: Batch) -> Event:
+        """The event of a batch of one frame, for a dead letter: its first, under its own id."""
+        events = self.decode(part) or [undecodable(part, 0, "the decoder gives no event for it")]
+        return events[0].replace(id=part.id_of(0))
+
+    def _keep(self, entry: Entry, events: list[Event]) -> None:
+        entry.events = events
+        kept = self._kept
+        kept.append(entry)
+        self._kept_bytes += entry.size
+        # What every handler has passed goes first, and for nothing; entries are passed about in order.
+        while kept and (self._kept_bytes > self._max_bytes or not kept[0].readers_left):
+            oldest = kept.popleft()
+            oldest.events = None
+            self._kept_bytes -= oldest.size

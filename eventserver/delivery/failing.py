@@ -1,0 +1,236 @@
+"""What becomes of what a handler failed with: wait in place, call again one by one, park, or give up."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from twisted.logger import Logger
+
+from eventserver import options
+from eventserver.counters import HandlerCounters
+from eventserver.delivery.parking import Attempt, ParkingLot
+from eventserver.delivery.retry import Backoff, verdict_of
+from eventserver.errors import PartialFailure, TemporaryFailure
+from eventserver.event import Batch, Event, batch_id, frame_index
+from eventserver.interfaces import Entry
+from eventserver.options import Doc, Duration
+
+#: So many events parked in a row, without one success: not they are ill, but the destination.
+UNWELL_AFTER = 100
+
+
+class RetryOptions(options.Options, frozen=True, kw_only=True):
+    """How often and when a failed event is tried again."""
+
+    max_attempts: Annotated[int, Doc("Calls with one event before it becomes a dead letter.", 8, ge=1)] = 8
+    initial_interval: Annotated[Duration, Doc("The wait after the first failure; doubled each time.", "1 s")] = (
+        Duration(1)
+    )
+    max_interval: Annotated[Duration, Doc("The longest wait.", "5 min")] = Duration(300)
+
+
+class Failures:
+    """Sorts the failures of one handler's calls.
+
+    After `failed`, the loop finds in `waiting` what has to wait in place until `delay()` seconds have passed, and in
+    `again` what has to be called once more, one by one. Events that failed alone are parked or buried in `parking`.
+    `event_of` gives the event for a batch of one frame.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        retry: RetryOptions,
+        ordered: bool,
+        max_parked: int,
+        parking: ParkingLot,
+        counters: HandlerCounters,
+        event_of: Callable[[Batch], Event],
+        now: Callable[[], dt.datetime],
+        random: Callable[[], float],
+        log: Logger,
+    ) -> None:
+        self.waiting: list[Any] = []
+        self.again: list[Any] = []
+        self.unwell: str | None = None
+        """Why the destination is unwell; None while it is well."""
+        self._name = name
+        self._max_attempts = retry.max_attempts
+        self._ordered = ordered
+        self._max_parked = max_parked
+        self._parking = parking
+        self._counters = counters
+        self._event_of = event_of
+        self._now = now
+        self._log = log
+        self._backoff = Backoff(retry.initial_interval, retry.max_interval, random)
+        self._retry_after: float | None = None
+        self._parked_in_a_row = 0
+        self._attempts: dict[str, Attempt] = {}
+
+    @property
+    def probing(self) -> bool:
+        """Whether what waits is tried with one event first, and the others only when that has succeeded."""
+        return self._ordered or self._parked_in_a_row >= UNWELL_AFTER
+
+    def delivered(self, count: int, attempt: Attempt | None) -> None:
+        """The handler is done with `count` events; `attempt` is the parked one that it was called with."""
+        self._counters.delivered += count
+        self._parked_in_a_row = 0
+        self._backoff.reset()
+        if self.unwell is not None:
+            self._log.info("handler {name} is well again", name=self._name)
+            self.unwell = None
+        if attempt is not None:
+            self._counters.parked -= 1
+            self._parking.settle(attempt.event.id)
+
+    def pile_done(self) -> None:
+        """The pile that attempts were counted for is behind us."""
+        if self._attempts:
+            self._attempts = {}
+
+    def delay(self) -> float:
+        """How long to wait before what waits in place is called again."""
+        delay = self._backoff.next()
+        if self._retry_after is not None:
+            delay, self._retry_after = self._retry_after, None
+        return delay
+
+    def failed(
+        self, items: list[Any], error: BaseException, attempt: Attempt | None, entries: Sequence[Entry] = ()
+    ) -> None:
+        """The handler failed with `items`; `attempt` is the parked event, where it was called with one.
+
+        `entries` are those of the pile, where the frame of an event is looked up.
+        """
+        verdict = verdict_of(error)
+        self._counters.failures[verdict] += 1
+        if isinstance(error, PartialFailure):
+            self._failed_in_part(items, error, attempt, entries)
+        elif verdict in ("temporary", "permanent") or count_of(items) == 1:
+            self._failed_alike(items, error, attempt, entries)
+        else:
+            # Who is the culprit? The pile is called again, event by event.
+            count = count_of(items)
+            self._log.info("handler {name} failed with {n} events: {error!r}", name=self._name, n=count, error=error)
+            self.again.extend(singles(items))
+            self._counters.redelivered += count
+
+    def _failed_in_part(
+        self, items: list[Any], failure: PartialFailure, attempt: Attempt | None, entries: Sequence[Entry]
+    ) -> None:
+        given = {id_of(item): item for item in singles(items)}
+        unknown = failure.errors.keys() - given.keys()
+        if unknown:
+            self._log.error("handler {name} named events it was not given: {ids}", name=self._name, ids=sorted(unknown))
+        failed = len(failure.errors) - len(unknown)
+        if failed < len(given):
+            self.delivered(len(given) - failed, attempt)
+        for event_id, item in given.items():
+            if event_id in failure.errors:
+                self._failed_alike([item], failure.errors[event_id], attempt, entries)
+
+    def _failed_alike(
+        self, items: list[Any], error: BaseException, attempt: Attempt | None, entries: Sequence[Entry]
+    ) -> None:
+        """Every one of the items failed for the same reason."""
+        verdict = verdict_of(error)
+        if verdict == "temporary":
+            if isinstance(error, TemporaryFailure) and error.retry_after is not None:
+                self._retry_after = max(self._retry_after or 0.0, error.retry_after)
+            self._destination_failed(items, error, attempt)
+            return
+        for item in singles(items):
+            failed = attempt or self._attempt_of(item, entries)
+            failed.attempts += 1
+            failed.first_attempt = failed.first_attempt or self._now()
+            if verdict == "permanent":
+                self._bury(failed, error, attempt)
+            elif attempt is None and not self._ordered and self._lot_is_full():
+                # Not this event, but the destination: its attempts do not count.
+                failed.attempts -= 1
+                self._destination_failed([item], error, None)
+            elif failed.attempts >= self._max_attempts:
+                self._bury(failed, error, attempt)
+            elif self._ordered and attempt is None:
+                self.waiting.append(item)
+            else:
+                self._park(failed, error, attempt)
+
+    def _lot_is_full(self) -> bool:
+        return self._parked_in_a_row >= UNWELL_AFTER or len(self._parking) >= self._max_parked
+
+    def _destination_failed(self, items: list[Any], error: BaseException, attempt: Attempt | None) -> None:
+        """The items stay where they are until the destination is well; the log says so once."""
+        if attempt is not None:
+            self._parking.park(attempt, error, self.delay())
+            return
+        if self.unwell is None:
+            self._log.warn("handler {name} is unwell and will be tried again: {error!r}", name=self._name, error=error)
+        self.unwell = f"{type(error).__name__}: {error}"
+        self.waiting.extend(items)
+
+    def _bury(self, failed: Attempt, error: BaseException, attempt: Attempt | None) -> None:
+        self._parking.bury(failed, error)
+        self._counters.dead_lettered += 1
+        self._counters.parked -= attempt is not None
+        self._log.error(
+            "handler {name} gave up event {id} after {attempts} attempts: {error!r}",
+            name=self._name,
+            id=failed.event.id,
+            attempts=failed.attempts,
+            error=error,
+        )
+
+    def _park(self, failed: Attempt, error: BaseException, attempt: Attempt | None) -> None:
+        self._parking.park(failed, error, self._backoff.delay(failed.attempts))
+        if attempt is None:
+            self._parked_in_a_row += 1
+            self._counters.parked += 1
+        self._log.warn(
+            "handler {name} failed with event {id}, attempt {attempts}: {error!r}",
+            name=self._name,
+            id=failed.event.id,
+            attempts=failed.attempts,
+            error=error,
+        )
+
+    def _attempt_of(self, item: Any, entries: Sequence[Entry]) -> Attempt:
+        found = self._attempts.get(id_of(item))
+        if found is None:
+            event = item if isinstance(item, Event) else self._event_of(item)
+            found = self._attempts[event.id] = Attempt(item, event, _frame_of(item, entries))
+        return found
+
+
+def count_of(items: list[Any]) -> int:
+    """The number of events, or of frames, in a list of events or batches."""
+    if items and isinstance(items[0], Batch):
+        return sum(len(batch.frames) for batch in items)
+    return len(items)
+
+
+def singles(items: list[Any]) -> list[Any]:
+    """The items one by one: events as they are, batches as parts of one frame."""
+    if not (items and isinstance(items[0], Batch)):
+        return items
+    return [batch.part(index, index + 1) for batch in items for index in range(len(batch.frames))]
+
+
+def id_of(item: Event | Batch) -> str:
+    """The id of an event, or of the event of a batch's first frame."""
+    return item.id if isinstance(item, Event) else item.id_of(0)
+
+
+def _frame_of(item: Event | Batch, entries: Sequence[Entry]) -> bytes | None:
+    if isinstance(item, Batch):
+        return item.frames[0]
+    wanted = batch_id(item.id)
+    for entry in entries:
+        if entry.batch.id == wanted:
+            return entry.batch.frames[frame_index(item.id)]
+    return None

@@ -1,0 +1,184 @@
+"""What a handler gets in one call: built from the journal's entries, up to a limit."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from eventserver.event import Batch, Event, frame_index
+from eventserver.interfaces import Entry, IReader, Wants
+
+Select = Callable[[Sequence[Event]], list[Event]]
+
+
+class Pile:
+    """Events (or parts of batches) that a handler gets, and the frames that the cursor passes when it is done.
+
+    `decoded` counts the events before `match` and steps; frames, for a handler that wants frames.
+    """
+
+    __slots__ = ("decoded", "end", "entries", "items", "start")
+
+    def __init__(self, start: int) -> None:
+        self.start = self.end = start
+        self.items: list[Any] = []
+        self.decoded = 0
+        self.entries: list[Entry] = []
+
+
+class PileBuilder:
+    """Reads one cursor's entries and cuts them into piles.
+
+    `listeners` narrows to some listeners, decided a batch without decoding; `select` is `match` and the steps;
+    `ready` is called when entries that had to be fetched have come.
+    """
+
+    def __init__(
+        self,
+        reader: IReader,
+        *,
+        wants: Wants,
+        events_of: Callable[[Entry], list[Event]],
+        listeners: Collection[str] | None,
+        select: Select | None,
+        max_bytes: int,
+        ready: Callable[[], None],
+    ) -> None:
+        self._reader = reader
+        self._wants = wants
+        self._events_of = events_of
+        self._listeners = None if listeners is None else frozenset(listeners)
+        self._select = select
+        self._max_bytes = max_bytes
+        self._ready = ready
+        self._log = Logger()
+        self._queue: deque[Entry] = deque()
+        self._reading = False
+        self._next = reader.position
+        # The events of the entry that is being cut, and the frame of each.
+        self._cut: Entry | None = None
+        self._cut_events: list[Event] = []
+        self._cut_frames: list[int] = []
+
+    @property
+    def oldest(self) -> Entry | None:
+        """The entry that comes next, if it has been read."""
+        return self._queue[0] if self._queue else None
+
+    def expire(self, position: int) -> None:
+        """Forget what lies before `position`: the cursor has been moved there."""
+        while self._queue and self._queue[0].end <= position:
+            self._queue.popleft()
+        self._next = max(self._next, position)
+
+    def take(self, max_events: int) -> Pile | None:
+        """The next pile, of at most `max_events` events (soft by one frame); None if there is nothing yet.
+
+        A pile without items only moves the cursor: nothing in it is for this handler.
+        """
+        pile, size = Pile(self._next), 0
+        while len(pile.items) < max_events and size < self._max_bytes:
+            if not self._queue and not self._read():
+                break
+            entry = self._queue[0]
+            if self._listeners is not None and entry.batch.listener not in self._listeners:
+                self._passed(pile, entry)
+                continue
+            if self._wants == "frames" and pile.decoded >= max_events:
+                break
+            taken = self._take(pile, entry, max_events, self._max_bytes - size)
+            if not taken:
+                break
+            size += taken
+        return pile if pile.end > pile.start else None
+
+    def _read(self) -> bool:
+        """Whether there are entries in the queue now; otherwise `ready` is called when some have come."""
+        if self._reading:
+            return False
+        found = self._reader.read(self._max_bytes)
+        if isinstance(found, Deferred):
+            self._reading = True
+            found.addCallbacks(self._fetched, self._not_fetched)
+            return False
+        self._queue.extend(found)
+        return bool(found)
+
+    def _fetched(self, entries: list[Entry]) -> None:
+        self._reading = False
+        self._queue.extend(entry for entry in entries if entry.end > self._next)
+        if entries:
+            self._ready()
+
+    def _not_fetched(self, failure: Any) -> None:
+        self._reading = False
+        self._log.failure("the journal could not be read", failure)
+
+    def _passed(self, pile: Pile, entry: Entry) -> None:
+        self._queue.popleft()
+        self._next = pile.end = entry.end
+
+    def _take(self, pile: Pile, entry: Entry, max_events: int, max_bytes: int) -> int:
+        """Add what fits of an entry to the pile; returns the bytes that it counts for, 0 if nothing fits."""
+        start = self._next - entry.first
+        count = len(entry.batch.frames)
+        whole = not start and entry.size <= max_bytes
+        room = max_events - (pile.decoded if self._wants == "frames" else len(pile.items))
+        if self._wants == "frames":
+            end = min(count, start + room, count if whole else _frames_within(entry.batch, start, max_bytes))
+            pile.items.append(entry.batch if end - start == count else entry.batch.part(start, end))
+            pile.decoded += end - start
+        else:
+            events = self._cut_events if entry is self._cut else self._events_of(entry)
+            if whole and len(events) <= room:
+                end = count
+            elif pile.items and not start:
+                # A fresh entry that does not fit starts the next pile: most piles are whole entries then.
+                return 0
+            else:
+                fit = count if whole else _frames_within(entry.batch, start, max_bytes)
+                events, end = self._cut_out(entry, events, start, room, fit)
+            pile.decoded += len(events)
+            chosen = self._select(events) if self._select is not None else events
+            pile.items = [*pile.items, *chosen] if pile.items else list(chosen)
+        pile.entries.append(entry)
+        if end == count:
+            self._passed(pile, entry)
+            self._cut, self._cut_events = None, []
+        else:
+            self._next = pile.end = entry.first + end
+        return max(1, entry.size * (end - start) // count)
+
+    def _cut_out(self, entry: Entry, events: list[Event], start: int, room: int, fit: int) -> tuple[list[Event], int]:
+        """The events of the frames from `start` that fit, and the frame behind the last of them."""
+        if entry is not self._cut:
+            self._cut, self._cut_events = entry, events
+            self._cut_frames = [frame_index(event.id) for event in events]
+        frames = self._cut_frames
+        first = bisect_left(frames, start)
+        last = min(first + room, bisect_left(frames, fit))
+        if last >= len(events):
+            return events[first:], len(entry.batch.frames)
+        end = frames[last]
+        if last > first and frames[first] == end:
+            # One frame with more events than fit: it is not cut.
+            last = bisect_right(frames, end)
+            end += 1
+        else:
+            last = bisect_left(frames, end)
+        return events[first:last], max(end, start + 1)
+
+
+def _frames_within(batch: Batch, start: int, max_bytes: int) -> int:
+    """The index behind the last frame that fits into `max_bytes`, at least one frame from `start`."""
+    size = 0
+    for index in range(start, len(batch.frames)):
+        size += len(batch.frames[index])
+        if size > max_bytes:
+            return max(index, start + 1)
+    return len(batch.frames)

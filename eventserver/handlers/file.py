@@ -1,0 +1,162 @@
+"""Events (or raw frames) appended to files whose names come from a template."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any
+
+from twisted.internet.defer import Deferred, DeferredLock
+from zope.interface import implementer
+
+from eventserver import options
+from eventserver.errors import TemporaryFailure
+from eventserver.handlers._files import Files
+from eventserver.handlers._paths import PathTemplate
+from eventserver.handlers._threads import OneThread
+from eventserver.interfaces import HandlerContext, IHandler, IReopen, Wants
+from eventserver.options import Doc
+
+#: Larger writes go to a thread; so do all after one that took longer than `_SLOW` seconds, until one is quick again.
+_SMALL = 64 * 1024
+_SLOW = 0.010
+
+
+@implementer(IHandler, IReopen)
+class FileHandler:
+    """Appends to files, one write a file for each pile.
+
+    To return is to say: written, and with `sync` on the disk (one fdatasync a file for each pile). A full or failing
+    disk is a temporary failure: what the pile has written is taken back, and it comes again. Files are opened again on
+    SIGHUP, so logrotate may move them. Folders are made with mode 0750. Symbolic links below the folder that comes
+    before the template's first place are not followed.
+
+    Events go to the file `overflow` in that folder if theirs would be one new file too many in this minute, or
+    something that is not a file has its name.
+    """
+
+    class Options(options.Options, frozen=True, kw_only=True):
+        """Where to, and how."""
+
+        path: Annotated[
+            str,
+            Doc(
+                "The file. Places such as `{listener}`, `{time:%Y-%m-%d}` or `{hostname}` take an event's values,"
+                " escaped so that the path never leaves the folder before the first place.",
+                "/var/log/events/{listener}-{time:%Y-%m-%d}.jsonl",
+            ),
+        ]
+        format: Annotated[str, Doc("The encoder: `json`, `raw`, `text`, `template`, ...", "raw")] = "json"
+        mode: Annotated[str, Doc("The permissions of new files, in octal.", "0600", pattern="^0?[0-7]{3}$")] = "0640"
+        sync: Annotated[
+            bool | None,
+            Doc("Have each pile on the disk before it counts as done. Default: yes, where there is a journal.", True),
+        ] = None
+        max_open_files: Annotated[int, Doc("Files that stay open between piles.", 256, ge=1)] = 256
+        max_new_files_per_minute: Annotated[
+            int, Doc("Files that a minute may create; further events go to the file `overflow`.", 50, ge=1)
+        ] = 50
+
+        def problems(self) -> list[tuple[str, str]]:
+            """A path that cannot be understood."""
+            try:
+                PathTemplate(self.path)
+            except ValueError as error:
+                return [("path", str(error))]
+            return []
+
+    parts = {"format": "eventserver.encoders"}
+
+    def __init__(self, options: Options, context: HandlerContext) -> None:
+        self._context = context
+        self._path = PathTemplate(options.path)
+        self._encoder = context.parts["format"]()
+        as_frames = self._encoder.wants == "frames" and self._path.of_listener and not context.needs_events
+        self.wants: Wants = "frames" if as_frames else "events"
+        self.wants_raw: bool = self.wants == "events" and self._encoder.wants_raw
+        self._sync = context.durable if options.sync is None else options.sync
+        self._files = Files(
+            self._path.base,
+            mode=int(options.mode, 8),
+            sync=self._sync,
+            max_open=options.max_open_files,
+            max_new=options.max_new_files_per_minute if self._path.literal is None else None,
+            seconds=context.reactor.seconds,
+        )
+        self._thread = OneThread(context)
+        self._lock = DeferredLock()
+        self._slow = False
+        self._reopen = False
+        self._overflowed = 0
+
+    @property
+    def busy(self) -> bool:
+        """True while a write that took too long still runs."""
+        return self._thread.busy
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What became of files: `created`, `overflow`, `undone`."""
+        return self._files.counts
+
+    def start(self) -> None:
+        """Open the folder, and the file where there is just one. Raises `ValueError` if that fails."""
+        try:
+            self._files.open_base()
+            if self._path.literal is not None:
+                self._files.open_now(self._path.literal)
+        except OSError as error:
+            raise ValueError(f"{self._path.text} cannot be written: {error.strerror}") from error
+
+    def handle(self, pile: list[Any]) -> Deferred[None] | None:
+        """Append the pile; see `IHandler.handle`."""
+        if self._thread.busy:
+            raise TemporaryFailure("a write that took too long still runs", retry_after=1.0)
+        parts = self._encode(pile)
+        size = sum(map(len, parts.values()))
+        if self._sync or self._slow or size > _SMALL or self._lock.locked or not self._files.has_open(parts):
+            return self._lock.run(self._append_in_thread, parts, size)
+        self._append(parts, size)
+        return None
+
+    def reopen(self) -> None:
+        """Close all files; what is written next opens them again."""
+        if self._lock.locked or self._thread.busy:
+            self._reopen = True
+        else:
+            self._files.close()
+
+    def stop(self) -> Deferred[None] | None:
+        """Close the files, after the write that runs. One that hangs keeps its files until the process ends."""
+        return None if self._thread.busy else self._lock.run(self._files.close)
+
+    def _encode(self, pile: list[Any]) -> dict[str, bytes]:
+        encoder = self._encoder
+        if self.wants == "events":
+            return {path: encoder.encode_lines(events) for path, events in self._path.group(pile).items()}
+        return {
+            path: b"\n".join([*encoder.encode_frames(batches), b""])
+            for path, batches in self._path.group_batches(pile).items()
+        }
+
+    def _append_in_thread(self, parts: dict[str, bytes], size: int) -> Deferred[None]:
+        return self._thread.run(self._append, parts, size).addCallback(self._warn)
+
+    def _append(self, parts: dict[str, bytes], size: int) -> None:
+        if self._reopen:
+            self._reopen = False
+            self._files.close()
+        before = self._context.reactor.seconds()
+        self._files.append(parts)
+        if size <= _SMALL:
+            self._slow = self._context.reactor.seconds() - before > _SLOW
+
+    def _warn(self, _: None) -> None:
+        overflowed = self._files.counts["overflow"]
+        if overflowed and not self._overflowed:
+            self._context.log.warn(
+                "{handler}: some events have no file of their own (too many new files, or something else has their"
+                " name) and go to {folder}/overflow",
+                handler=self._context.name,
+                folder=self._path.base,
+            )
+        self._overflowed = overflowed

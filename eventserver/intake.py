@@ -1,0 +1,216 @@
+"""Where every listener puts its batches, waits for its acknowledgements, and is told to pause."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection
+from typing import Literal, Protocol
+
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from eventserver.errors import Expired, Stopped
+from eventserver.event import Batch, size_of
+from eventserver.interfaces import AckLevel, IIntake, IJournal, IListener
+
+Done = Callable[[Failure | None], None]
+
+#: Listeners pause when the journal is this full, and resume when it has been emptied so far.
+HIGH, LOW = 0.8, 0.6
+
+
+class Consumer(Protocol):
+    """A handler's cursor as the intake sees it; delivery implements it."""
+
+    name: str
+    when_full: Literal["block", "drop_oldest"]
+    max_lag: int
+    required_for_ack: bool
+
+    @property
+    def position(self) -> int:
+        """Frames passed."""
+
+    def lag_bytes(self) -> int:
+        """Bytes of the batches not passed."""
+
+    def expire_oldest(self) -> None:
+        """Give up the oldest batch that the cursor has not passed."""
+
+
+@implementer(IIntake)
+class Intake:
+    """The gate before the journal: takes batches while there is room, and keeps the promises made to listeners.
+
+    At 80 % of the journal, or where a handler with `when_full = "block"` is `max_lag` behind, listeners are paused;
+    they resume at 60 % and at three quarters of `max_lag`. A full journal applies `when_full` first to whoever holds
+    its oldest batch.
+    """
+
+    def __init__(self, journal: IJournal) -> None:
+        self.journal = journal
+        self.paused = False
+        self.stopped = False
+        self._consumers: dict[str, Consumer] = {}
+        self._listeners: list[IListener] = []
+        self._high = self._low = 0.0
+        # Below this many bytes nobody can be over a bound: one comparison a batch is all that a quiet server pays.
+        self._calm = 0.0
+        self._watches: dict[frozenset[str] | None, deque[tuple[int, Done]]] = {}
+        self._set_bounds()
+        journal.on_commit(self._committed)
+
+    def add_listener(self, listener: IListener) -> None:
+        """Have a listener paused and resumed."""
+        self._listeners.append(listener)
+        if self.paused:
+            listener.pause()
+
+    def add_consumer(self, consumer: Consumer) -> None:
+        """Have a handler's cursor count for the bounds and for `delivered`."""
+        self._consumers[consumer.name] = consumer
+        self._set_bounds()
+
+    def remove_consumer(self, name: str) -> None:
+        """Forget a handler's cursor; nobody waits for it any more."""
+        del self._consumers[name]
+        self._set_bounds()
+        for names in [names for names in self._watches if names is not None and name in names]:
+            watches = self._watches.pop(names)
+            kept = self._watches.setdefault(names - {name}, deque())
+            self._watches[names - {name}] = deque(sorted([*kept, *watches], key=lambda watch: watch[0]))
+        self._settle()
+
+    def _set_bounds(self) -> None:
+        self._high = HIGH * self.journal.max_bytes
+        self._low = LOW * self.journal.max_bytes
+        self._calm = min([self._high, *(consumer.max_lag for consumer in self._consumers.values())])
+
+    # Taking batches
+
+    def put(self, batch: Batch) -> int | None:
+        size = size_of(batch)
+        journal = self.journal
+        if self.stopped or (journal.size + size > journal.max_bytes and not self._make_room(size)):
+            return None
+        position = journal.append(batch, size)
+        if journal.size >= self._calm:
+            self._press()
+        return position
+
+    def _make_room(self, size: int) -> bool:
+        """Whether there is room for `size` bytes, after everyone who may be moved has been.
+
+        A batch that is larger than the whole journal is taken where the journal is empty.
+        """
+        while self.journal.size and self.journal.size + size > self.journal.max_bytes:
+            if not self._expire_oldest():
+                self._pause()
+                return False
+        return True
+
+    def _expire_oldest(self) -> bool:
+        holders = [self._consumers[name] for name in self.journal.oldest()]
+        if not holders or any(holder.when_full == "block" for holder in holders):
+            return False
+        for holder in holders:
+            holder.expire_oldest()
+        return True
+
+    def _press(self) -> None:
+        """Apply the bounds: first to handlers that may lose their oldest batches, then to the listeners."""
+        late = False
+        for consumer in self._consumers.values():
+            if consumer.lag_bytes() < consumer.max_lag:
+                continue
+            if consumer.when_full == "block":
+                late = True
+                continue
+            while consumer.lag_bytes() > consumer.max_lag:
+                consumer.expire_oldest()
+        while self.journal.size >= self._high:
+            if not self._expire_oldest():
+                late = True
+                break
+        if late:
+            self._pause()
+
+    def _pause(self) -> None:
+        if not self.paused:
+            self.paused = True
+            for listener in self._listeners:
+                listener.pause()
+
+    def _relieved(self) -> bool:
+        blocking = (consumer for consumer in self._consumers.values() if consumer.when_full == "block")
+        return self.journal.size <= self._low and all(c.lag_bytes() <= 0.75 * c.max_lag for c in blocking)
+
+    # Acknowledgements
+
+    def watch(self, level: AckLevel, position: int, done: Done, handlers: Collection[str] | None = None) -> None:
+        if level == "memory":
+            done(None)
+        elif self.stopped:
+            done(Failure(Stopped("the server is stopping")))
+        elif level == "durable":
+            if not self.journal.durable:
+                raise ValueError("a journal in memory is never durable")
+            self._wait(None, position, done)
+        else:
+            required = (name for name, consumer in self._consumers.items() if consumer.required_for_ack)
+            self._wait(frozenset(required if handlers is None else handlers), position, done)
+
+    def _wait(self, names: frozenset[str] | None, position: int, done: Done) -> None:
+        if self._reached(names) >= position:
+            done(None)
+            return
+        watches = self._watches.setdefault(names, deque())
+        later = []
+        while watches and watches[-1][0] > position:
+            later.append(watches.pop())
+        watches.append((position, done))
+        watches.extend(reversed(later))
+
+    def _reached(self, names: frozenset[str] | None) -> int:
+        if names is None:
+            return self.journal.committed
+        return min((self._consumers[name].position for name in names), default=self.journal.head)
+
+    def _settle(self) -> None:
+        for names in list(self._watches):
+            reached = self._reached(names)
+            # `done` may put and settle in turn, so the group is looked up afresh each time.
+            while (watches := self._watches.get(names)) and watches[0][0] <= reached:
+                watches.popleft()[1](None)
+            if not watches:
+                self._watches.pop(names, None)
+
+    def _committed(self) -> None:
+        if None in self._watches:
+            self._settle()
+
+    def moved(self) -> None:
+        """A cursor moved: keep the promises that this settles, and let listeners read on where there is room."""
+        if self._watches:
+            self._settle()
+        if self.paused and not self.stopped and self._relieved():
+            self.paused = False
+            for listener in self._listeners:
+                listener.resume()
+
+    def expired(self, name: str, start: int, end: int) -> None:
+        """Frames after `start` up to `end` will never reach the handler: whoever waits for one of them is told."""
+        failure = Failure(Expired(f"handler {name} gave up frames {start} to {end}"))
+        for names in [names for names in self._watches if names is not None and name in names]:
+            watches = self._watches[names]
+            lost = [watch for watch in watches if start < watch[0] <= end]
+            self._watches[names] = deque(watch for watch in watches if not start < watch[0] <= end)
+            for _, done in lost:
+                done(failure)
+
+    def stop(self) -> None:
+        """Take nothing more, and tell everyone who waits that the promise will not be kept."""
+        self.stopped = True
+        watches, self._watches = self._watches, {}
+        for _, done in sorted((watch for group in watches.values() for watch in group), key=lambda watch: watch[0]):
+            done(Failure(Stopped("the server is stopping")))

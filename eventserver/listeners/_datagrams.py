@@ -1,0 +1,163 @@
+"""Datagrams into frames: what one wake-up brought becomes one batch. Knows no socket."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Hashable, Sequence
+from typing import Any
+
+from zope.interface import implementer
+
+from eventserver.interfaces import IReplyWriter, ListenerContext
+from eventserver.listeners._datagram_options import DatagramOptions
+from eventserver.listeners._ingest import TRUNCATED, Ingest
+from eventserver.listeners._limits import ThinnedLog
+
+Sender = Any
+"""Whatever a socket names a sender with; it can be a key of a dict."""
+
+_ENDS = b"\r\n\0"
+
+
+class Datagrams:
+    """The frames of one socket. `text` gives the peer's text for a sender, `send` answers one."""
+
+    def __init__(
+        self,
+        options: DatagramOptions,
+        context: ListenerContext,
+        ingest: Ingest,
+        log: ThinnedLog,
+        text: Callable[[Sender], str],
+        send: Callable[[bytes, Sender], None],
+    ) -> None:
+        self._limit: int = options.max_frame
+        self._keep = options.oversize == "truncate"
+        self._context = context
+        self._counters = context.counters
+        self._new_framer = context.new_datagram_framer
+        self._ingest = ingest
+        self._log = log
+        self._text = text
+        self._replies = ReplyPeers(context, send, options.max_reply_peers) if context.replies else None
+
+    def take(self, datas: list[bytes], senders: list[Sender], cut: Collection[int] = ()) -> None:
+        """Put the datagrams as one batch; `cut` are the indices of those that came without their end.
+
+        What the intake has no room for is rejected as `full`: the kernel would drop it else, and nobody could count it.
+        """
+        self._counters.bytes += sum(map(len, datas))
+        marks: dict[int, tuple[str, ...]] = {}
+        if self._new_framer is not None:
+            frames, senders, marks = self._split(datas, senders, cut)
+        else:
+            frames = [data.rstrip(_ENDS) for data in datas]
+            if cut or not all(frames) or max(map(len, frames)) > self._limit:
+                frames, senders, marks = self._sift(frames, senders, cut)
+        if not frames:
+            return
+        peers, connection = self._name(senders)
+        batch = self._ingest.batch(frames, peers, self._context.batch_context, connection, marks)
+        if self._ingest.put(batch) is None:
+            self._ingest.reject("full", len(frames))
+
+    def close(self) -> None:
+        """Nobody can be answered any more."""
+        if self._replies is not None:
+            self._replies.clear()
+
+    def _name(self, senders: Sequence[Sender]) -> tuple[Sequence[str], int | list[int]]:
+        """Peers and connections of the frames: one each where all are the same."""
+        different = set(senders)
+        if len(different) == 1:
+            sender = senders[0]
+            return (self._text(sender),), self._replies.number(sender) if self._replies else 0
+        texts = {sender: self._text(sender) for sender in different}
+        numbers = [self._replies.number(sender) for sender in senders] if self._replies else 0
+        return [texts[sender] for sender in senders], numbers
+
+    def _sift(
+        self, datas: list[bytes], senders: list[Sender], cut: Collection[int]
+    ) -> tuple[list[bytes], list[Sender], dict[int, tuple[str, ...]]]:
+        """The slow way: drop what is empty, cut (or drop) what is too long."""
+        frames: list[bytes] = []
+        kept: list[Sender] = []
+        marks: dict[int, tuple[str, ...]] = {}
+        for index, data in enumerate(datas):
+            oversize = len(data) > self._limit or index in cut
+            if not data:
+                self._ingest.reject("empty")
+            elif oversize and not self._keep:
+                self._ingest.reject("oversize")
+            else:
+                if oversize:
+                    marks[len(frames)] = TRUNCATED
+                frames.append(data[: self._limit])
+                kept.append(senders[index])
+        return frames, kept, marks
+
+    def _split(
+        self, datas: list[bytes], senders: list[Sender], cut: Collection[int]
+    ) -> tuple[list[bytes], list[Sender], dict[int, tuple[str, ...]]]:
+        """A framer of its own cuts the inside of each datagram; a fault in one concerns no other."""
+        assert self._new_framer is not None
+        frames: list[bytes] = []
+        kept: list[Sender] = []
+        marks: dict[int, tuple[str, ...]] = {}
+        for index, data in enumerate(datas):
+            framer = self._new_framer()
+            before = len(frames)
+            frames += framer.feed(data)
+            found, _fatal = self._ingest.sort(framer.faults, before)
+            marks |= found
+            middle = len(frames)
+            frames += framer.finish()
+            found, _fatal = self._ingest.sort(framer.faults, middle)
+            marks |= found
+            if index in cut and len(frames) > before:
+                marks[len(frames) - 1] = TRUNCATED
+            kept += [senders[index]] * (len(frames) - before)
+        return frames, kept, marks
+
+
+@implementer(IReplyWriter)
+class _ReplyPeer:
+    """One sender of datagrams, as replies see it."""
+
+    __slots__ = ("_send", "_sender", "counters")
+
+    def __init__(self, context: ListenerContext, send: Callable[[bytes, Sender], None], sender: Sender) -> None:
+        self.counters = context.counters
+        self._send = send
+        self._sender = sender
+
+    def reply(self, payload: bytes) -> None:
+        """Send one datagram back, without framing."""
+        self._send(payload, self._sender)
+
+
+class ReplyPeers:
+    """The senders that can be answered: the latest `limit` of them, so that forged addresses cost no memory."""
+
+    def __init__(self, context: ListenerContext, send: Callable[[bytes, Sender], None], limit: int) -> None:
+        self._context = context
+        self._send = send
+        self._limit = limit
+        self._numbers: OrderedDict[Hashable, int] = OrderedDict()
+
+    def number(self, sender: Sender) -> int:
+        """The number of the connection that a sender stands for."""
+        number = self._numbers.get(sender)
+        if number is None:
+            connections = self._context.connections
+            self._numbers[sender] = number = connections.add(_ReplyPeer(self._context, self._send, sender))
+            if len(self._numbers) > self._limit:
+                connections.remove(self._numbers.popitem(last=False)[1])
+        else:
+            self._numbers.move_to_end(sender)
+        return number
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        while self._numbers:
+            self._context.connections.remove(self._numbers.popitem()[1])

@@ -1,0 +1,76 @@
+"""Frames into batches, batches into the intake, and all of it counted: once a batch, never once a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from eventserver.event import Batch, PerFrame
+from eventserver.interfaces import Fault, ListenerContext
+
+Marks = Mapping[int, tuple[str, ...]]
+
+NO_MARKS: Marks = {}
+TRUNCATED = ("truncated",)
+
+
+class Ingest:
+    """What every listener does with the frames it has cut.
+
+    Frames are counted as received when it is settled whether they are journaled or rejected, so that the sums
+    balance at any time; those of a batch that waits for room are not counted yet.
+    """
+
+    def __init__(self, context: ListenerContext) -> None:
+        self._context = context
+        self._counters = context.counters
+        self._put = context.intake.put
+
+    def batch(
+        self, frames: list[bytes], peers: PerFrame, context: dict[str, Any], connection: int | list[int], marks: Marks
+    ) -> Batch:
+        """A batch of frames that were read just now."""
+        made = self._context
+        return Batch(
+            id=made.new_id(),
+            listener=made.name,
+            decoder=made.decoder,
+            received=made.now(),
+            peers=peers,
+            frames=frames,
+            marks=dict(marks) if marks else {},
+            context=context,
+            connection=connection,
+        )
+
+    def put(self, batch: Batch) -> int | None:
+        """The batch's position, or None if the intake has no room now; then nothing is counted."""
+        position: int | None = self._put(batch)
+        if position is not None:
+            counters = self._counters
+            counters.received += len(batch.frames)
+            counters.journaled += len(batch.frames)
+            if batch.marks:
+                counters.truncated += len(batch.marks)
+        return position
+
+    def reject(self, reason: str, frames: int = 1) -> None:
+        """Count frames that go nowhere."""
+        self._counters.received += frames
+        self._counters.rejected[reason] += frames
+
+    def sort(self, faults: Iterable[Fault], first: int = 0) -> tuple[dict[int, tuple[str, ...]], str | None]:
+        """What a framer found wrong: the marks of the frames it kept, and the reason if the stream is broken.
+
+        What it did not keep is counted as rejected. `first` is added to the frames' indices.
+        """
+        marks: dict[int, tuple[str, ...]] = {}
+        fatal = None
+        for fault in faults:
+            if fault.frame is None:
+                self.reject(fault.reason)
+            else:
+                marks[first + fault.frame] = TRUNCATED
+            if fault.fatal:
+                fatal = fault.reason
+        return marks, fatal

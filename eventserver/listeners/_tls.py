@@ -1,0 +1,165 @@
+"""TLS for stream listeners: certificates that can be renewed, and the names of clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL, crypto
+from twisted.internet import ssl
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+from eventserver import options
+from eventserver.options import Doc
+
+# Only ciphers with forward secrecy and authenticated encryption (RFC 9325, section 4.2); those of TLS 1.3 all are, and
+# OpenSSL keeps them apart. RFC 9662 asks TLS syslog for ECDHE with AES-128-GCM.
+_CIPHERS = ssl.AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20")
+
+
+# SSL.OP_NO_RENEGOTIATION, which the type stubs of pyOpenSSL lack; the value is OpenSSL's.
+_NO_RENEGOTIATION = 1 << 30
+
+
+class TlsOptions(options.Options, frozen=True, kw_only=True):
+    """What a TLS endpoint shows to its clients, and asks of them."""
+
+    cert: Annotated[
+        str, Doc("The server's certificate in PEM, followed by those between it and the root.", "/etc/ssl/es.pem")
+    ]
+    key: Annotated[
+        str, Doc("Its private key in PEM, without a password; default: the file of `cert`.", "/etc/ssl/es.key")
+    ] = ""
+    client_ca: Annotated[
+        str,
+        Doc(
+            "Certificates in PEM; a client must show one that these signed. Default: clients need none.",
+            "/etc/ssl/ca.pem",
+        ),
+    ] = ""
+    client_names: Annotated[
+        tuple[str, ...],
+        Doc(
+            "Names of clients that may connect, as in their certificates; default: all that `client_ca` signed.",
+            ["web1"],
+        ),
+    ] = ()
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """Files that cannot be read, and a key that does not fit."""
+        if self.client_names and not self.client_ca:
+            yield "client_names", "needs `client_ca`: nobody else vouches for the names"
+        try:
+            load(self)
+        except TlsProblem as problem:
+            yield problem.key, str(problem)
+
+
+class TlsProblem(ValueError):
+    """A certificate or key that cannot be used; `key` names the setting."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+def load(settings: TlsOptions) -> SSL.Context:
+    """The context for server connections: TLS 1.2 or later, AEAD ciphers, no renegotiation, no compression.
+
+    Raises `TlsProblem`.
+    """
+    chain = _certificates("cert", settings.cert)
+    trusted = _certificates("client_ca", settings.client_ca) if settings.client_ca else []
+    made = ssl.CertificateOptions(
+        privateKey=_private_key(settings.key or settings.cert),
+        certificate=chain[0],
+        extraCertChain=chain[1:],
+        trustRoot=ssl.trustRootFromCertificates([ssl.Certificate(c) for c in trusted]) if trusted else None,
+        acceptableCiphers=_CIPHERS,
+        raiseMinimumTo=ssl.TLSVersion.TLSv1_2,
+    )
+    try:
+        context = made.getContext()
+    except SSL.Error:
+        raise TlsProblem("key", f"{settings.key or settings.cert} is not the key of {settings.cert}") from None
+    # Twisted leaves renegotiation on, with which a client can make the server work at no cost of its own.
+    context.set_options(_NO_RENEGOTIATION)
+    return context
+
+
+def _read(key: str, path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise TlsProblem(key, f"cannot read {path}: {error.strerror}") from None
+
+
+def _certificates(key: str, path: str) -> list[crypto.X509]:
+    try:
+        found = x509.load_pem_x509_certificates(_read(key, path))
+    except TlsProblem:
+        raise
+    except ValueError:
+        raise TlsProblem(key, f"{path} holds no certificate in PEM") from None
+    return [crypto.X509.from_cryptography(certificate) for certificate in found]
+
+
+def _private_key(path: str) -> crypto.PKey:
+    try:
+        key = load_pem_private_key(_read("key", path), password=None)
+    except TlsProblem:
+        raise
+    except TypeError:
+        raise TlsProblem(
+            "key", f"the key in {path} is protected by a password, and nobody is there to type it"
+        ) from None
+    except ValueError:
+        raise TlsProblem("key", f"{path} holds no private key in PEM") from None
+    return crypto.PKey.from_cryptography_key(key)  # type: ignore[arg-type]  # kinds that it lacks raise TypeError
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Certificates:
+    """Makes the TLS side of each new connection from the certificate that was read last."""
+
+    def __init__(self, settings: TlsOptions) -> None:
+        self._settings = settings
+        self._context = load(settings)
+
+    def renew(self) -> None:
+        """Read the files again, for the connections to come. Raises `TlsProblem`, and then keeps what there was."""
+        self._context = load(self._settings)
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """A fresh TLS connection."""
+        return SSL.Connection(self._context, None)
+
+
+class TlsFactory(TLSMemoryBIOFactory):
+    """Twisted's factory, for a wrapped one that may refuse a connection."""
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """The protocol, or None where the wrapped factory gives None."""
+        inner: IProtocol | None = self.wrappedFactory.buildProtocol(addr)
+        return None if inner is None else self.protocol(self, inner)
+
+
+def client_names(certificate: crypto.X509) -> list[str]:
+    """The names in a client's certificate: the subject alternative names, or if there are none the common name.
+
+    RFC 6125, section 6.4.4: where there are alternative names, the common name does not count.
+    """
+    made = certificate.to_cryptography()
+    try:
+        names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        found = [str(name.value) for name in names if not isinstance(name, (x509.OtherName, x509.DirectoryName))]
+    except (x509.ExtensionNotFound, ValueError):
+        found = []
+    if found:
+        return found
+    return [str(attribute.value) for attribute in made.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]

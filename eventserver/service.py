@@ -1,0 +1,308 @@
+"""Settings to a running server: `EventServer`, as a Twisted service and embedded in a program of one's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from eventserver import building
+from eventserver.awaiting import as_deferred, here
+from eventserver.counters import HandlerCounters
+from eventserver.delivery import Delivery, DeliveryOptions
+from eventserver.embedding import reactor_here, release
+from eventserver.errors import SettingsError
+from eventserver.interfaces import HandlerContext, IReopen
+from eventserver.limits import raise_descriptor_limit
+from eventserver.sdnotify import Notifier
+from eventserver.settings import Settings, from_mapping, load
+from eventserver.startup import start_up_lines
+from eventserver.status import Status
+from eventserver.steps import compile_pipeline
+from eventserver.subscription import Subscription
+
+_log = Logger(namespace="eventserver")
+
+
+class EventServer(MultiService):
+    """A server, from settings: a mapping shaped like the TOML file, the path of one, or `Settings`.
+
+    Three ways to run it:
+
+    - as a Twisted service: `EventServer(settings, reactor)` has `startService` and `stopService`;
+    - in a program under Twisted: `await server.start()` and `await server.stop()`, or `async with`;
+    - in a program under asyncio: `async with EventServer(settings) as server:`.
+
+    Raises `SettingsError`, with all that is wrong, when it is made; and again from `start`, for what shows only then,
+    such as a port in use.
+    """
+
+    def __init__(self, settings: Settings | Mapping[str, Any] | str | Path, reactor: Any = None) -> None:
+        super().__init__()
+        if isinstance(settings, (str, Path)):
+            settings = load([settings])
+        elif isinstance(settings, Mapping):
+            settings = from_mapping(settings)
+        self.settings = settings
+        self.status = Status()
+        self.started: Deferred[None] | None = None
+        """What `start` returned, once `startService` was called."""
+        self._reactor = reactor
+        self._owns_reactor = False
+        self._parts: building.Parts | None = None
+        self._admin: Any = None
+        self._notifier: Notifier | None = None
+        self._handlers_started: list[Delivery] = []
+        self._functions: list[tuple[Callable[[Any], Any], dict[str, Any]]] = []
+        self._names = 0
+
+    # Starting and stopping
+
+    def startService(self) -> None:
+        """Start; `started` fires when the server is ready, and fails with `SettingsError` if it cannot be."""
+        super().startService()
+        self.started = self.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop: see `stop`."""
+        super().stopService()
+        return self.stop()
+
+    def start(self) -> Deferred[None]:
+        """Fires when the server listens and every handler has started; fails with `SettingsError`."""
+        if self._reactor is None:
+            self._reactor, self._owns_reactor = reactor_here()
+        return ensureDeferred(self._start())
+
+    async def _start(self) -> None:
+        self.status.state = "starting"
+        raise_descriptor_limit()
+        parts = self._parts = building.build(self.settings, self._reactor)
+        self.status.parts = parts
+        for function, options in self._functions:
+            self._add_function(function, **options)
+        try:
+            await self._all([(f"listener.{part.name}", part.listen) for part in parts.listeners])
+            await self._all([(f"handler.{name}", _starter(self, d)) for name, d in parts.deliveries.items()])
+            self._start_admin()
+        except SettingsError:
+            await self._stop()
+            raise
+        for delivery in list(parts.deliveries.values()):
+            delivery.start()
+        for listener in parts.listeners:
+            listener.startService()
+        self._notifier = Notifier(os.environ, self._reactor)
+        self._notifier.startService()
+        self._notifier.ready()
+        self.status.state = "running"
+        for line in start_up_lines(self.settings, self.addresses()):
+            _log.info("{line}", line=line)
+
+    async def _all(self, starters: list[tuple[str, Callable[[], Any]]]) -> None:
+        """Run them all; raises `SettingsError` with every one that failed."""
+        started = [maybeDeferred(start) for _, start in starters]
+        results = await DeferredList(started, consumeErrors=True)
+        failures = [(name, result) for (name, _), (good, result) in zip(starters, results, strict=True) if not good]
+        if failures:
+            raise SettingsError([f"{name}: {_explain(failure)}" for name, failure in failures])
+
+    def _start_admin(self) -> None:
+        admin = self.settings.admin
+        if admin is None:
+            return
+        from eventserver.admin.service import AdminService
+
+        self._admin = AdminService(admin.endpoint, admin.token, self.status, self._reactor)
+        try:
+            self._admin.startService()
+        except (CannotListenError, OSError) as error:
+            self._admin = None
+            raise SettingsError([f"admin.endpoint: {error}"]) from None
+
+    def stop(self) -> Deferred[None]:
+        """Stop accepting and reading, deliver what is in memory for up to `drain_timeout`, and let go of everything."""
+        if self._parts is None or self.status.state in ("stopping", "stopped"):
+            return ensureDeferred(_nothing())
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        parts = self._parts
+        assert parts is not None
+        self.status.state = "stopping"
+        if self._notifier is not None:
+            self._notifier.stopping()
+        closed = [maybeDeferred(listener.stopService) for listener in parts.listeners]
+        await self._drain(parts)
+        parts.intake.stop()
+        await DeferredList(closed, consumeErrors=True)
+        for delivery in list(parts.deliveries.values()):
+            delivery.stop()
+        await self._stop_handlers()
+        if self._admin is not None:
+            await maybeDeferred(self._admin.stopService)
+        if self._notifier is not None:
+            self._notifier.stopService()
+        self.status.state = "stopped"
+        if self._owns_reactor:
+            release(self._reactor)
+            self._reactor, self._owns_reactor = None, False
+
+    async def _drain(self, parts: building.Parts) -> None:
+        timeout = float(self.settings.server.drain_timeout)
+        drained = DeferredList([delivery.drain() for delivery in self._handlers_started])
+        drained.addTimeout(timeout or 0.001, self._reactor)
+        try:
+            await drained
+        except Exception:
+            for delivery in self._handlers_started:
+                if delivery.lost():
+                    _log.error(
+                        "handler {name} did not get {lost} frames and events within {timeout:g} s: they are lost",
+                        name=delivery.name,
+                        lost=delivery.lost(),
+                        timeout=timeout,
+                    )
+
+    async def _stop_handlers(self) -> None:
+        started, self._handlers_started = self._handlers_started, []
+        for delivery in started:
+            try:
+                await maybeDeferred(_called, delivery.handler.stop, self._reactor)
+            except Exception:
+                _log.failure("handler {name} did not stop well", name=delivery.name)
+
+    # For programs that embed a server
+
+    async def __aenter__(self) -> EventServer:
+        if self._reactor is None:
+            self._reactor, self._owns_reactor = reactor_here()
+        await here(self.start(), self._reactor)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await here(self.stop(), self._reactor)
+
+    def addresses(self) -> dict[str, list[str]]:
+        """Where each listener listens, with the real ports: `{"lines": ["tcp:127.0.0.1:5140"]}`."""
+        found: dict[str, list[str]] = {name: [] for name in self.settings.listeners}
+        for part in self._parts.listeners if self._parts is not None else ():
+            found[part.name].extend(part.addresses())
+        if self._admin is not None:
+            found["admin"] = self._admin.addresses()
+        return found
+
+    def subscribe(
+        self, match: str | None = None, timeout: float | None = None, max_events: int = 10_000
+    ) -> Subscription:
+        """A queue of the events that arrive from now on and that `match` holds for; see `Subscription`.
+
+        Raises `ExpressionError` for a wrong `match`. The server has to be started when the subscription is entered.
+        """
+        select = None if match is None else compile_pipeline(match, [])
+        name = self._new_name("subscription")
+
+        def opened(subscription: Subscription) -> None:
+            if self._parts is None or self.status.state != "running":
+                raise RuntimeError("the server is not running")
+            # It only fills a queue: never slow, never full, never waited for.
+            options = DeliveryOptions(when_full="drop_oldest", required_for_ack=False)
+            delivery = self._parts.add_delivery(name, subscription, options, HandlerCounters(), select=select)
+            self._handlers_started.append(delivery)
+            subscription.start()
+            delivery.start()
+
+        def closed(subscription: Subscription) -> None:
+            if self._parts is not None and (delivery := self._parts.deliveries.get(name)) is not None:
+                if delivery in self._handlers_started:
+                    self._handlers_started.remove(delivery)
+                self._parts.remove_delivery(name)
+
+        return Subscription(self._reactor, timeout=timeout, max_events=max_events, opened=opened, closed=closed)
+
+    def add_handler(
+        self,
+        function: Callable[[Any], Any],
+        *,
+        name: str | None = None,
+        match: str | None = None,
+        listeners: list[str] | None = None,
+    ) -> None:
+        """Have a plain function called with every event (or pile, by its annotation), as a python handler.
+
+        Before the server is started. What it returns is not sent to anybody; errors are retried as in any handler.
+        """
+        if self._parts is not None:
+            raise RuntimeError("the server has been started")
+        options = {"name": name or self._new_name("function"), "match": match, "listeners": listeners}
+        self._functions.append((function, options))
+
+    def _add_function(
+        self, function: Callable[[Any], Any], *, name: str, match: str | None, listeners: list[str] | None
+    ) -> None:
+        from eventserver.handlers.python import PythonHandler
+
+        assert self._parts is not None
+        counters = HandlerCounters()
+        context = HandlerContext(
+            name=name,
+            reactor=self._reactor,
+            log=Logger(namespace=f"handler.{name}"),
+            counters=counters,
+            now=building.utc_now,
+            needs_events=True,
+        )
+        handler = PythonHandler(PythonHandler.Options(call=name), context, function)
+        self._parts.add_delivery(
+            name,
+            handler,
+            DeliveryOptions(concurrency=handler.concurrency),
+            counters,
+            listeners=None if listeners is None else tuple(listeners),
+            select=None if match is None else compile_pipeline(match, []),
+        )
+
+    def reopen(self) -> None:
+        """Have handlers close and open again what log rotation may have moved away (SIGHUP)."""
+        for delivery in self._parts.deliveries.values() if self._parts is not None else ():
+            if IReopen.providedBy(delivery.handler):
+                IReopen(delivery.handler).reopen()
+
+    def _new_name(self, kind: str) -> str:
+        self._names += 1
+        return f"{kind}-{self._names}"
+
+
+async def _nothing() -> None:
+    """What stopping a server that does not run comes to."""
+
+
+def _called(function: Callable[[], Any], reactor: Any) -> Any:
+    """The result of a function that may be sync, `async def` or return a Deferred."""
+    return as_deferred(function(), reactor)
+
+
+def _starter(server: EventServer, delivery: Delivery) -> Callable[[], Any]:
+    def start() -> Any:
+        started = _called(delivery.handler.start, server._reactor)
+        server._handlers_started.append(delivery)
+        return started
+
+    return start
+
+
+def _explain(failure: Failure) -> str:
+    error = failure.value
+    if isinstance(error, (CannotListenError, ValueError, SettingsError)):
+        return str(error)
+    return f"{failure.type.__name__ if failure.type else 'error'}: {error}"

@@ -1,0 +1,191 @@
+"""The keys that every listener and every handler table knows, and the tables beside them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from eventserver import options
+from eventserver.admin.access import problems_of_admin
+from eventserver.listeners._endpoints import parse_endpoint
+from eventserver.options import Doc, Duration, Secret, Size
+
+
+class ServerOptions(options.Options, frozen=True, kw_only=True):
+    """What concerns the whole server; these keys stand at the top of the file, before the first table."""
+
+    memory: Annotated[
+        Size,
+        Doc("The bound of the frames that are kept in memory while handlers work on them.", "64 MiB", ge=65536),
+    ] = Size(64 << 20)
+    drain_timeout: Annotated[
+        Duration,
+        Doc("How long a stopping server goes on delivering what it holds; then it logs the number lost.", "10 s"),
+    ] = Duration(10)
+
+
+class ListenerOptions(options.Options, frozen=True, kw_only=True):
+    """The keys of every `[listener.NAME]`, whatever its type, framing and decoder."""
+
+    type: Annotated[
+        str | None,
+        Doc('What speaks with the peers. By default "stream" or "datagram", by each endpoint.', "stream"),
+    ] = None
+    endpoints: Annotated[
+        list[str],
+        Doc("Where to listen, in Twisted's endpoint syntax.", ["udp:5140", "tcp:5140", "unix:/run/es.sock"]),
+    ] = []  # noqa: RUF012  # msgspec copies it
+    framing: Annotated[
+        str | None,
+        Doc('How a stream is cut into frames. By default "auto" with decoder "syslog", else "lines".', "octet"),
+    ] = None
+    datagram_framing: Annotated[
+        str | None,
+        Doc("How each datagram is cut into frames. By default a datagram is one frame.", "lines"),
+    ] = None
+    decoder: Annotated[
+        str,
+        Doc("What frames are turned into events with: a decoder's name, or `module:function`.", "syslog"),
+    ] = "text"
+    multiline: Annotated[
+        dict[str, Any] | None,
+        Doc("Joins lines that belong together into one frame; a table of the options below.", {"start": r"^\S"}),
+    ] = None
+    labels: Annotated[
+        dict[str, str],
+        Doc("Words of yours that go into the `context` of every event, under `labels`.", {"site": "hq"}),
+    ] = {}  # noqa: RUF012  # msgspec copies it
+    ack: Annotated[
+        Literal["memory", "durable", "delivered"] | None,
+        Doc(
+            "When an event is acknowledged to its sender, where the protocol can do that: once it is in memory, "
+            'on disk, or with all handlers. By default "durable" with a journal, "delivered" without.',
+            "delivered",
+        ),
+    ] = None
+    ack_timeout: Annotated[
+        Duration, Doc("How long an acknowledgement may take before the sender is told that it failed.", "30 s")
+    ] = Duration(30)
+
+
+class RetryOptions(options.Options, frozen=True, kw_only=True):
+    """How events that a handler failed on are tried again."""
+
+    max_attempts: Annotated[int, Doc("Attempts before an event becomes a dead letter.", 8, ge=1)] = 8
+    initial_interval: Annotated[Duration, Doc("The time before the second attempt; it doubles.", "1 s")] = Duration(1)
+    max_interval: Annotated[Duration, Doc("The longest time between two attempts.", "5 min")] = Duration(300)
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """The first interval must not be longer than the longest."""
+        if self.initial_interval > self.max_interval:
+            yield "initial_interval", f"{self.initial_interval} is longer than max_interval, {self.max_interval}"
+
+
+class PileOptions(options.Options, frozen=True, kw_only=True):
+    """How much a handler is given with one call."""
+
+    max_events: Annotated[int, Doc("The most events of one call.", 1000, ge=1)] = 1000
+    max_bytes: Annotated[Size, Doc("The most bytes of one call, soft by one frame.", "1 MiB", ge=1)] = Size(1 << 20)
+
+
+class HandlerOptions(options.Options, frozen=True, kw_only=True):
+    """The keys of every `[handler.NAME]`, whatever its type."""
+
+    type: Annotated[
+        str | None, Doc('What is done with the events. A handler with `call` is of type "python".', "file")
+    ] = None
+    listeners: Annotated[
+        list[str] | None, Doc("The names of the listeners whose events it gets. By default all.", ["syslog"])
+    ] = None
+    match: Annotated[
+        str | None, Doc("The events that it gets: an expression. By default all.", "severity_code <= 3")
+    ] = None
+    steps: Annotated[
+        list[dict[str, Any]],
+        Doc("What is done with the events before the handler gets them, in order.", [{"drop": 'message == ""'}]),
+    ] = []  # noqa: RUF012  # msgspec copies it
+    retry: Annotated[RetryOptions, Doc("How events that it failed on are tried again.", {"max_attempts": 3})] = (
+        RetryOptions()
+    )
+    read_from: Annotated[
+        str | dt.datetime,
+        Doc('Where a new handler begins: "beginning", "end" or a time (RFC 3339).', "end"),
+    ] = "end"
+    when_full: Annotated[
+        Literal["block", "drop_oldest"],
+        Doc(
+            "What happens when it is `max_lag` behind: the listeners wait, or it loses its oldest frames.",
+            "drop_oldest",
+        ),
+    ] = "block"
+    max_lag: Annotated[
+        Size | None,
+        Doc("How far it may fall behind before `when_full` applies. By default half of `memory`.", "16 MiB"),
+    ] = None
+    batch: Annotated[PileOptions, Doc("How much it is given with one call.", {"max_events": 100})] = PileOptions()
+    timeout: Annotated[Duration, Doc("How long one call may take.", "30 s", ge=0.001)] = Duration(30)
+    concurrency: Annotated[
+        int | None,
+        Doc(
+            "Calls that may run at once, each for senders of its own. By default 1, and 64 for a Python "
+            "`async def` function that takes one event.",
+            16,
+            ge=1,
+        ),
+    ] = None
+    ordered: Annotated[
+        bool, Doc("Whether an event that failed holds up those behind it, instead of waiting apart.", True)
+    ] = False
+    raw: Annotated[bool, Doc("Whether events carry the bytes that they were read from.", True)] = False
+    required_for_ack: Annotated[
+        bool, Doc("Whether listeners that acknowledge what is delivered wait for this handler.", False)
+    ] = True
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """`read_from` is one of two words or a time."""
+        if self.read_from not in ("beginning", "end") and read_time(self.read_from) is None:
+            yield (
+                "read_from",
+                f'{self.read_from!r} is neither "beginning", "end" nor a time such as 2026-05-01T12:00:00Z',
+            )
+
+
+def read_time(value: str | dt.datetime) -> dt.datetime | None:
+    """A time with its zone, in UTC, from RFC 3339; None if it is none."""
+    if isinstance(value, str):
+        try:
+            value = dt.datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    return value.astimezone(dt.UTC) if value.tzinfo is not None else None
+
+
+class AdminOptions(options.Options, frozen=True, kw_only=True):
+    """The `[admin]` table: health and metrics over HTTP. Without the table there is no such server."""
+
+    endpoint: Annotated[
+        str,
+        Doc(
+            "Where `/live`, `/ready` and `/metrics` are served.",
+            "tcp:9514:interface=127.0.0.1",
+            "unix:/run/eventserver/admin.sock",
+        ),
+    ]
+    token: Annotated[
+        Secret | None,
+        Doc(
+            "What a client has to send as `Authorization: Bearer TOKEN`, for all but `/live`. Required where other "
+            "machines reach the endpoint.",
+            "file:/etc/eventserver/admin.token",
+        ),
+    ] = None
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """An endpoint that is none, and one beyond this machine without a token."""
+        yield from problems_of_admin(self.endpoint, self.token)
+        if self.endpoint.startswith(("tcp", "unix:", "systemd:")):
+            try:
+                parse_endpoint(self.endpoint)
+            except ValueError as error:
+                yield "endpoint", str(error)

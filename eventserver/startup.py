@@ -1,0 +1,36 @@
+"""The first words of a server: where it listens, what it does with events, and what to try."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from eventserver.settings import Settings
+
+
+def start_up_lines(settings: Settings, addresses: Mapping[str, list[str]]) -> list[str]:
+    """The lines for the log once the server is ready, the last ones two commands to try."""
+    lines = [f"listener {name}: {', '.join(places)}" for name, places in addresses.items() if places]
+    for handler in settings.handlers.values():
+        origin = ", ".join(handler.listeners) if handler.listeners is not None else "all listeners"
+        lines.append(f"handler {handler.name} ({handler.handler.name}) gets events from {origin}")
+    lines.append(f"frames are kept in memory, at most {settings.server.memory}: they are lost if the process dies")
+    return lines + [f"try: {command}" for command in commands_to_try(settings, addresses)]
+
+
+def commands_to_try(settings: Settings, addresses: Mapping[str, list[str]]) -> list[str]:
+    """A command for netcat and one for logger, where a listener takes what they send."""
+    commands = []
+    for name, listener in settings.listeners.items():
+        for place in addresses.get(name, []):
+            scheme, _, rest = place.partition(":")
+            host, _, port = rest.rpartition(":")
+            host = host.strip("[]")
+            if scheme != "tcp" or not port.isdigit():
+                continue
+            host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+            if listener.decoder.name == "syslog":
+                commands.append(f"logger --server {host} --port {port} --tcp --rfc5424 'hello from logger'")
+            elif listener.framer.name in ("lines", "auto"):
+                commands.append(f"echo 'hello from nc' | nc -N {host} {port}")
+            break
+    return commands[:2]
