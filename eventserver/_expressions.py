@@ -4,8 +4,8 @@ The text of a user is never executed. It is parsed with `ast`, each node is tran
 knows it, and what no method knows is an `ExpressionError`. The source that comes out holds names of our own choice
 only: attributes of the event, `v0`, `v1`, ... for values met twice, `k0`, ... for literals, and functions of `_values`.
 
-Common cases are written in line, guarded by the type they need (`v0 <= 3 if type(v0 := ...) is int else ...`); the others
-go through a function of `_values` that never raises.
+Common cases are written in line, guarded by the type they need (`v0 <= 3 if type(v0 := ...) is int else ...`); the
+others go through a function of `_values` that never raises.
 """
 
 from __future__ import annotations
@@ -14,19 +14,13 @@ import ast
 import difflib
 import ipaddress
 import math
-import re
-import warnings
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from eventserver import _values
+from eventserver._parsing import one_line, parse
 from eventserver._patterns import compile_pattern
 from eventserver._template import EVENT_NAMES
 from eventserver.errors import ExpressionError
-
-#: Bounds of an expression: characters, nodes of its syntax tree, and nesting.
-MAX_LENGTH = 4096
-MAX_NODES = 1000
-MAX_DEPTH = 40
 
 _TIMES = frozenset({"time", "received"})
 _TABLES = frozenset({"context", "fields"})
@@ -46,8 +40,7 @@ _FUNCTIONS = {
     "matches": 'matches(x, r"..")',
 }
 _OTHER_SPELLINGS = {"true": "True", "false": "False", "none": "None", "null": "None", "nil": "None"}
-_C_SPELLINGS = {"&&": "and", "||": "or"}
-_SINGLE_EQUALS = re.compile("(?<![=!<>])=(?!=)")
+_TOO_LARGE = {int: _values.MAX_INT, float: math.inf}
 _HINTS: dict[type[ast.AST], str] = {
     ast.Attribute: "write x['key'] for an entry of a table",
     ast.Is: "write `==`",
@@ -76,50 +69,6 @@ class Term(NamedTuple):
     kind: str = "any"
     literal: bool = False
     value: Any = None
-
-
-def one_line(text: str) -> str:
-    """The expression with its line ends as spaces: in TOML a long one may be written on several lines."""
-    return text.replace("\n", " ").replace("\r", " ")
-
-
-def parse(text: str) -> ast.expr:
-    """The syntax tree of an expression, within the bounds. Raises `ExpressionError`, nothing else."""
-    if len(text) > MAX_LENGTH:
-        raise ExpressionError(f"an expression has at most {MAX_LENGTH} characters, this one has {len(text)}")
-    line = one_line(text)
-    if not line.strip():
-        raise ExpressionError("the expression is empty; write one such as severity_code <= 3")
-    if line != text and "#" in text:
-        raise ExpressionError("an expression of several lines cannot hold a `#`")
-    indent = len(line) - len(line.lstrip())
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "\d" in a text stays as it is: patterns are written so.
-            body = ast.parse(line[indent:], mode="eval").body
-    except SyntaxError as error:
-        column = f" at column {error.offset + indent}" if error.offset else ""
-        hints = [f"; write `{right}` for `{wrong}`" for wrong, right in _C_SPELLINGS.items() if wrong in line]
-        if _SINGLE_EQUALS.search(line):
-            hints.append("; write `==` to compare")
-        raise ExpressionError(f"the expression cannot be read{column}: {error.msg}{''.join(hints)}") from None
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise ExpressionError(f"the expression cannot be read: {error or 'it is nested too deeply'}") from None
-    _check_bounds(body)
-    return body
-
-
-def _check_bounds(body: ast.expr) -> None:
-    waiting: list[tuple[ast.AST, int]] = [(body, 1)]
-    nodes = 0
-    while waiting:
-        node, depth = waiting.pop()
-        nodes += 1
-        if depth > MAX_DEPTH:
-            raise ExpressionError(f"the expression is nested more than {MAX_DEPTH} deep; use brackets less, or steps")
-        if nodes > MAX_NODES:
-            raise ExpressionError(f"the expression has more than {MAX_NODES} parts")
-        waiting.extend((child, depth + 1) for child in ast.iter_child_nodes(node))
 
 
 class Compiler:
@@ -156,20 +105,20 @@ class Compiler:
             case ast.Call():
                 return self._call(node)
             case ast.Tuple() | ast.List():
-                self._refuse(node, "a list stands only to the right of `in`")
+                raise self._refusal(node, "a list stands only to the right of `in`")
             case ast.BinOp(op=operator) | ast.UnaryOp(op=operator):
-                self._refuse(
+                raise self._refusal(
                     node, f"this operator is not in the language; {_HINTS.get(type(operator), 'see the docs')}"
                 )
         hint = _HINTS.get(
             type(node), "there are names, literals, comparisons, in, and or not, + - * /, x['key'], calls"
         )
-        self._refuse(node, f"this is not in the language; {hint}")
+        raise self._refusal(node, f"this is not in the language; {hint}")
 
-    def _refuse(self, node: ast.expr, sentence: str) -> NoReturn:
+    def _refusal(self, node: ast.expr, sentence: str) -> ExpressionError:
         # Columns of the tree count bytes of UTF-8.
         column = len(self._text[self._indent :].encode()[: node.col_offset].decode()) + self._indent + 1
-        raise ExpressionError(f"column {column}: {sentence}")
+        return ExpressionError(f"column {column}: {sentence}")
 
     # Leaves
 
@@ -189,13 +138,11 @@ class Compiler:
             return Term(repr(value), "bool", True, value)
         if isinstance(value, str):
             return Term(self._constant(value), "str", True, value)
-        if isinstance(value, (int, float)) and (
-            value == math.inf or (isinstance(value, int) and value >= _values.MAX_INT)
-        ):
-            self._refuse(node, "this number is too large")
+        if isinstance(value, (int, float)) and value >= _TOO_LARGE[type(value)]:
+            raise self._refusal(node, "this number is too large")
         if isinstance(value, (int, float)):
             return Term(self._constant(value), "number", True, value)
-        self._refuse(node, "this literal is not in the language; there are texts, numbers, True, False and None")
+        raise self._refusal(node, "this literal is not in the language; there are texts, numbers, True, False and None")
 
     def _negative(self, node: ast.expr, operand: ast.expr) -> Term:
         term = self.term(operand)
@@ -209,7 +156,7 @@ class Compiler:
         if name in EVENT_NAMES:
             return Term(f"e.{name}", "time" if name in _TIMES else "str")
         if name in _OTHER_SPELLINGS:
-            self._refuse(node, f"write {_OTHER_SPELLINGS[name]}, or fields['{name}'] for a field of that name")
+            raise self._refusal(node, f"write {_OTHER_SPELLINGS[name]}, or fields['{name}'] for a field of that name")
         return Term(f"f.get({self._constant(name)})")
 
     def _value(self, node: ast.expr) -> str:
@@ -233,7 +180,7 @@ class Compiler:
             if isinstance(operator, (ast.In, ast.NotIn)):
                 source, again = self._membership(left, right_node, last)
             elif isinstance(operator, (ast.Is, ast.IsNot)):
-                self._refuse(node, f"`is` is not in the language; {_HINTS[type(operator)]}")
+                raise self._refusal(node, f"`is` is not in the language; {_HINTS[type(operator)]}")
             else:
                 first, again = (self.term(right_node),) * 2 if last else self._twice(self.term(right_node))
                 source = self._comparison(node, operator, left, first)
@@ -273,13 +220,13 @@ class Compiler:
             return term
         time = _values.parse_time(term.value)
         if time is None:
-            self._refuse(node, f'{term.value!r} is not a time; write one such as "2026-11-22T15:03:00Z"')
+            raise self._refusal(node, f'{term.value!r} is not a time; write one such as "2026-11-22T15:03:00Z"')
         return Term(self._constant(time), "time", True, time)
 
     def _membership(self, left: Term, node: ast.expr, last: bool) -> tuple[str, Term]:
         if isinstance(node, (ast.Tuple, ast.List)):
             if not last:
-                self._refuse(node, "nothing can follow a list; write `and`")
+                raise self._refusal(node, "nothing can follow a list; write `and`")
             return self._among(left, [self._element(element) for element in node.elts]), left
         right = self.term(node)
         first, again = (right, right) if last else self._twice(right)
@@ -290,7 +237,7 @@ class Compiler:
     def _element(self, node: ast.expr) -> Term:
         term = None if isinstance(node, (ast.Tuple, ast.List)) else self.term(node)
         if term is None or not term.literal:
-            self._refuse(node, "the values of a list are literals")
+            raise self._refusal(node, "the values of a list are literals")
         return term
 
     def _among(self, left: Term, elements: list[Term]) -> str:
@@ -306,7 +253,7 @@ class Compiler:
     def _item(self, node: ast.Subscript) -> Term:
         key = self.term(node.slice) if isinstance(node.slice, (ast.Constant, ast.UnaryOp)) else None
         if key is None or not key.literal or isinstance(key.value, bool) or not isinstance(key.value, (str, int)):
-            self._refuse(node, "a key is a literal; write x['key'], or x[0] for an element of a list")
+            raise self._refusal(node, "a key is a literal; write x['key'], or x[0] for an element of a list")
         if isinstance(node.value, ast.Name) and node.value.id in _TABLES:
             return Term(f"f.get({key.source})" if node.value.id == "fields" else f"e.context.get({key.source})")
         return Term(f"{self._function('item')}({self._value(node.value)}, {key.source})")
@@ -316,9 +263,9 @@ class Compiler:
         if name not in _FUNCTIONS:
             near = difflib.get_close_matches(name, _FUNCTIONS, n=1, cutoff=0.5)
             known = f"did you mean {_FUNCTIONS[near[0]]}?" if near else f"there are {' '.join(_FUNCTIONS.values())}"
-            self._refuse(node, f"this function is not in the language; {known}")
+            raise self._refusal(node, f"this function is not in the language; {known}")
         if node.keywords or len(node.args) != _FUNCTIONS[name].count(",") + 1:
-            self._refuse(node, f"`{name}` is written {_FUNCTIONS[name]}")
+            raise self._refusal(node, f"`{name}` is written {_FUNCTIONS[name]}")
         if name == "has":
             return self._has(node, node.args[0])
         subject = self.term(node.args[0])
@@ -334,7 +281,7 @@ class Compiler:
     def _has(self, node: ast.expr, argument: ast.expr) -> Term:
         term = self.term(argument)
         if not term.literal or term.kind != "str":
-            self._refuse(node, '`has` takes the name of a field as a text: has("name")')
+            raise self._refusal(node, '`has` takes the name of a field as a text: has("name")')
         if term.value in EVENT_NAMES:
             return Term("True", "bool", True, True)
         return Term(f"({term.source} in f)", "bool")
@@ -357,14 +304,14 @@ class Compiler:
             try:
                 networks.append(ipaddress.ip_network(term.value if term.kind == "str" else "", strict=False))
             except ValueError:
-                self._refuse(element, 'a network is a text such as "10.0.0.0/8" or "2001:db8::/32"')
+                raise self._refusal(element, 'a network is a text such as "10.0.0.0/8" or "2001:db8::/32"') from None
         return _values.within(tuple(networks))
 
     def _pattern(self, node: ast.expr) -> Any:
         term = self.term(node)
         if not term.literal or term.kind != "str":
-            self._refuse(node, 'a pattern is a text that stands in the expression itself: matches(x, r"..")')
+            raise self._refusal(node, 'a pattern is a text that stands in the expression itself: matches(x, r"..")')
         try:
             return _values.found(compile_pattern(term.value))
         except ValueError as error:
-            self._refuse(node, str(error))
+            raise self._refusal(node, str(error)) from None

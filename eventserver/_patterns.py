@@ -1,11 +1,12 @@
 """Regular expressions of `matches(x, "...")`: those whose run time is bounded, whatever text they meet.
 
-google-re2 is used where it is installed (the optional extra `re2`): linear time, no limit on the text. Without it Python's
-`re` is used, which backtracks: `(a+)+$` takes 2**n steps on n letters. So a pattern is measured first, and refused
-where the steps on a text of `MAX_TEXT` characters could exceed about `MAX_TEXT` squared.
+google-re2 is used where it is installed (the optional extra `re2`): linear time, no limit on the text. Without it
+Python's `re` is used, which backtracks: `(a+)+$` takes 2**n steps on n letters. So a pattern is measured first, and
+refused where the steps on a text of `MAX_TEXT` characters could exceed about `MAX_TEXT` squared; and of a longer
+text only the beginning is looked at.
 
-In both cases the pattern is looked for anywhere in the text, `\\d \\w \\s \\b` are ASCII, and back-references, lookaround,
-atomic groups and possessive repeats, which RE2 does not have, are refused.
+In both cases the pattern is looked for anywhere in the text, `\\d \\w \\s \\b` are ASCII, and back-references,
+lookaround, atomic groups and possessive repeats, which RE2 does not have, are refused.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ from typing import Any
 
 #: The longest pattern, in characters.
 MAX_PATTERN = 1000
+#: The most groups of a pattern: reading and measuring it takes that many nested calls.
+MAX_GROUPS = 100
 #: How much of a text Python's `re` looks at, in characters.
 MAX_TEXT = 4096
-#: The most ways to match that short repeats and alternatives may multiply to.
+#: The most ways to match that short repeats and alternatives may multiply to; in patterns that take a number of steps
+#: proportional to the text, and in those that take its square.
 MAX_WAYS = 64
+MAX_WAYS_SQUARE = 2
 #: Repeats with fewer than this many choices multiply the ways; others count as long.
 _LONG = 8
 
@@ -60,6 +65,8 @@ def compile_pattern(pattern: str) -> Callable[[str], bool]:
     """A function that says whether a text holds the pattern. Raises `ValueError` with a sentence."""
     if len(pattern) > MAX_PATTERN:
         raise ValueError(f"a pattern has at most {MAX_PATTERN} characters")
+    if pattern.count("(") > MAX_GROUPS:
+        raise ValueError(f"a pattern has at most {MAX_GROUPS} groups")
     if "\b" in pattern:
         raise ValueError('the pattern holds a backspace; write it as r"...", so that \\b is the edge of a word')
     items = _parse(pattern)
@@ -72,14 +79,18 @@ def compile_pattern(pattern: str) -> Callable[[str], bool]:
 
 def _re2() -> Any:
     try:
-        return importlib.import_module("re2")
+        re2 = importlib.import_module("re2")
     except ImportError:
         return None
+    return re2 if hasattr(re2, "Options") else None  # Another package of that name has no options.
 
 
 def _with_re2(re2: Any, pattern: str) -> Callable[[str], bool]:
     try:
-        search = re2.compile(pattern).search
+        settings = re2.Options()
+        settings.log_errors = False  # Else RE2 writes its complaints to standard error.
+        settings.never_capture = True  # Whether it is found is all that is asked.
+        search = re2.compile(pattern, settings).search
     except Exception as error:
         raise ValueError(f"RE2 refuses the pattern: {error}") from None
     return lambda text: search(text) is not None
@@ -133,18 +144,19 @@ def check_cost(items: Items, multiline: bool) -> None:
     - What is repeated has a fixed shape: no repeat of varying length in it, and alternatives that begin differently.
     - The search itself, unless anchored by `^`, and each long repeat multiply the steps by the text's length. One
       that is followed by what it cannot match itself (`\\S+` and a space) has one way to end, and only adds to them.
-    - Short repeats (`a?`) and alternatives that begin alike multiply the ways; `MAX_WAYS` bounds the product.
+    - Short repeats (`a?`) and alternatives that begin alike multiply the ways; `MAX_WAYS` and
+      `MAX_WAYS_SQUARE` bound the product.
     """
     measure = _Measure()
     measure.sequence(_flat(items), _NOTHING, last=True)
-    start = items[0] if items else (None, None)
+    start: tuple[Any, Any] = items[0] if items else (None, None)
     anchored = start == (c.AT, c.AT_BEGINNING_STRING) or (start == (c.AT, c.AT_BEGINNING) and not multiline)
     power = measure.ambiguous + bool(measure.plain) + (not anchored)
     if power > 2:
         if start[0] in _REPEATS and start[1][0] == 0:
             raise ValueError("the pattern can take too long on some texts; leave the repeat at its start out")
         raise ValueError(f"the pattern can take too long on some texts, for it has too many open repeats; {_INSTEAD}")
-    if measure.ways > MAX_WAYS:
+    if measure.ways > (MAX_WAYS if power < 2 else MAX_WAYS_SQUARE):
         raise ValueError(f"the pattern can match in too many ways; {_INSTEAD}")
 
 

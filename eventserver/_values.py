@@ -19,6 +19,9 @@ MAX_TEXT = 65536
 #: Whole numbers beyond this are None: arithmetic stays cheap, and every JSON reader and database can hold the result.
 MAX_INT = 2**63
 
+#: The longest text that can be an address with a port, an IPv6 zone among it, with room to spare.
+MAX_PEER = 100
+
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _RFC3339 = re.compile(
@@ -181,14 +184,11 @@ def ends(value: Any, suffix: Any) -> bool:
     return isinstance(value, str) and isinstance(suffix, str) and value.endswith(suffix)
 
 
-@lru_cache(maxsize=4096)
 def address_of(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The address in `"192.0.2.7:51123"`, `"[2001:db8::7]:51123"`, or alone; None for anything else.
 
     An IPv4 address that is mapped into IPv6 (RFC 4291, section 2.5.5.2) is the IPv4 address.
     """
-    if len(peer) > 100:
-        return None
     if peer.startswith("["):
         peer = peer[1:].partition("]")[0]
     elif peer.count(":") == 1:
@@ -203,11 +203,12 @@ def address_of(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
 def within(networks: tuple[Network, ...]) -> Callable[[Any], bool]:
     """`cidr(x, "..")`: whether a peer or an address is in one of the networks; its port does not matter."""
 
-    def inside(value: Any) -> bool:
-        address = address_of(value) if isinstance(value, str) else None
+    @lru_cache(maxsize=4096)
+    def decide(peer: str) -> bool:
+        address = address_of(peer)
         return address is not None and any(address in network for network in networks)
 
-    return inside
+    return lambda value: isinstance(value, str) and len(value) <= MAX_PEER and decide(value)
 
 
 def found(search: Callable[[str], bool]) -> Callable[[Any], bool]:

@@ -21,6 +21,7 @@ from eventserver.intake import Intake
 from eventserver.interfaces import HandlerContext, IDecoder, IHandler, ListenerContext, Parked
 from eventserver.journal.memory import MemoryJournal
 from eventserver.options import Size
+from eventserver.registry import Registry
 from eventserver.replies import Connections
 from eventserver.settings import HandlerSettings, ListenerSettings, Settings
 from eventserver.steps import build_step, compile_pipeline
@@ -93,8 +94,11 @@ class Parts:
         self.intake.remove_consumer(name)
 
 
-def build(settings: Settings, reactor: Any) -> Parts:
-    """The parts of a server. Raises `SettingsError` with everything that a component does not accept."""
+def build(settings: Settings, reactor: Any, registry: Registry | None = None) -> Parts:
+    """The parts of a server; `registry` has the steps.
+
+    Raises `SettingsError` with everything that a component does not accept.
+    """
     decoders = {
         (listener.name, listener.decoder.name): listener.make_decoder() for listener in settings.listeners.values()
     }
@@ -111,12 +115,14 @@ def build(settings: Settings, reactor: Any) -> Parts:
     )
     journal.on_commit(parts.wake)
     answered = answering(settings)
+    registry = registry or Registry.from_entry_points()
+    steps = {name: registry.get("steps", name) for name in registry.names("steps")}
     problems: list[str] = []
     raw_listeners: set[str] = set()
     for handler in settings.handlers.values():
         replies_to = frozenset(listener for listener, name in answered.items() if name == handler.name)
         try:
-            built = _build_handler(parts, handler, replies_to)
+            built = _build_handler(parts, handler, replies_to, steps)
         except Exception as error:
             problems.append(f"handler.{handler.name}: {_said(error)}")
             continue
@@ -184,7 +190,9 @@ def answering(settings: Settings) -> dict[str, str]:
     return found
 
 
-def _build_handler(parts: Parts, settings: HandlerSettings, replies_to: frozenset[str]) -> IHandler:
+def _build_handler(
+    parts: Parts, settings: HandlerSettings, replies_to: frozenset[str], known_steps: Mapping[str, type]
+) -> IHandler:
     counters = HandlerCounters()
     delivery: Delivery | None = None
 
@@ -192,7 +200,7 @@ def _build_handler(parts: Parts, settings: HandlerSettings, replies_to: frozense
         if delivery is not None and event.listener in replies_to:
             delivery.reply(event, payload)
 
-    steps = [build_step(step) for step in settings.steps]
+    steps = [build_step(step, known_steps) for step in settings.steps]
     context = HandlerContext(
         name=settings.name,
         reactor=parts.reactor,
@@ -228,7 +236,7 @@ def delivery_options(settings: HandlerSettings, handler: IHandler, max_bytes: in
         max_lag=Size(max_bytes // 2) if settings.max_lag is None else settings.max_lag,
         when_full=settings.when_full,
         timeout=settings.timeout,
-        concurrency=settings.concurrency or getattr(handler, "concurrency", 1),
+        concurrency=settings.concurrency or int(getattr(handler, "concurrency", 1)),
         ordered=settings.ordered,
         required_for_ack=settings.required_for_ack,
         retry=settings.retry,

@@ -89,8 +89,10 @@ class Intake:
     # Taking batches
 
     def put(self, batch: Batch) -> int | None:
-        size = size_of(batch)
         journal = self.journal
+        if not batch.frames:
+            return journal.head
+        size = size_of(batch)
         if self.stopped or (journal.size + size > journal.max_bytes and not self._make_room(size)):
             return None
         position = journal.append(batch, size)

@@ -9,7 +9,7 @@ import datetime as dt
 import re
 import sys
 import traceback
-from typing import TextIO
+from typing import Any, TextIO
 
 from twisted.logger import (
     FilteringLogObserver,
@@ -18,6 +18,7 @@ from twisted.logger import (
     LogEvent,
     LogLevel,
     LogLevelFilterPredicate,
+    PredicateResult,
     formatEvent,
 )
 from twisted.python.failure import Failure
@@ -50,12 +51,18 @@ def format_line(event: LogEvent) -> str:
     time = dt.datetime.fromtimestamp(event.get("log_time", 0.0), dt.UTC)
     level = event.get("log_level")
     word = _LEVELS.get(getattr(level, "name", "info"), "info ")
-    namespace = event.get("log_namespace") or event.get("log_system") or "-"
     text = formatEvent(event)
     failure = event.get("log_failure")
     if isinstance(failure, Failure):
         text = f"{text}: {_describe(failure)}" if text else _describe(failure)
-    return escape(f"{time:%Y-%m-%dT%H:%M:%SZ} {word} {namespace}: {text}")
+    return escape(f"{time:%Y-%m-%dT%H:%M:%SZ} {word} {_origin(event)}: {text}")
+
+
+def _origin(event: LogEvent) -> str:
+    namespace = event.get("log_namespace") or "-"
+    if namespace == "log_legacy":
+        namespace = event.get("log_system") or "-"
+    return "twisted" if namespace.startswith("twisted.") else str(namespace)
 
 
 def escape(text: str) -> str:
@@ -88,6 +95,22 @@ def stderr_observer() -> ILogObserver:
 
 
 def filtered(observer: ILogObserver) -> ILogObserver:
-    """The observer without what is below level info."""
-    predicate: ILogFilterPredicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
-    return FilteringLogObserver(observer, [predicate])
+    """The observer without what is below level info, and without Twisted's own words about ports."""
+    level: ILogFilterPredicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
+    return FilteringLogObserver(observer, [level, _without_ports])
+
+
+@implementer(ILogFilterPredicate)
+class _WithoutPorts:
+    """Listeners say where they listen, by name; Twisted says it once more for each port, by factory."""
+
+    _WORDS = re.compile(r".* starting on .*|\(.*Port .* Closed\)")
+
+    def __call__(self, event: LogEvent) -> Any:
+        if event.get("log_namespace") != "log_legacy":
+            return PredicateResult.maybe
+        noise = not event.get("isError") and self._WORDS.fullmatch(formatEvent(event)) is not None
+        return PredicateResult.no if noise else PredicateResult.maybe
+
+
+_without_ports: ILogFilterPredicate = _WithoutPorts()

@@ -3,16 +3,18 @@
 The language is a subset of Python's expressions, and nothing in it can do harm: no text of a user is ever executed as
 Python, and no value makes it raise.
 
-- Names: `id time received listener peer type message context` are the event's, `fields` is the table of its fields, and any
-  other name is `fields[name]`. What is missing is `None`.
+- Names: `id time received listener peer type message context` are the event's, `fields` is the table of its fields,
+  and any other name is `fields[name]`. What is missing is `None`.
 - Literals: texts, numbers, `True`, `False`, `None`, and lists of them to the right of `in`.
 - `x['key']` is an entry of a table, `x[0]` an element of a list; else `None`.
-- `== != < <= > >= in not in`, chained as in Python. `<` and its like are false between unlike types, and `!=` is always
-  `not ==`. A whole number, a fraction and a truth value are alike, as in Python: `1 == 1.0 == True`. A time compares with
-  an RFC 3339 text: `time >= "2026-11-22T15:03:00Z"`. `"x" in message` looks for a text, `"x" in tags` for an element.
+- `== != < <= > >= in not in`, chained as in Python. `<` and its like are false between unlike types, and `!=` is
+  always `not ==`. A whole number, a fraction and a truth value are alike, as in Python: `1 == 1.0 == True`. A time
+  compares with an RFC 3339 text: `time >= "2026-11-22T15:03:00Z"`. `"x" in message` looks for a text, `"x" in tags` for
+  an element.
 - `and or not`, with Python's notion of truth and Python's results: `app_name or "none"` is a text.
-- `+ - * /` on numbers; `+` also joins texts, up to 65,536 characters; a time minus a time is a number of seconds, a time
-  plus or minus seconds a time. Anything else is `None`: other types, division by zero, whole numbers beyond 64 bits.
+- `+ - * /` on numbers; `+` also joins texts, up to 65,536 characters; a time minus a time is a number of seconds, a
+  time plus or minus seconds a time. Anything else is `None`: other types, division by zero, whole numbers beyond
+  64 bits.
 - `has("name")`: the event has that field. `lower(x)`. `startswith(x, "..")`, `endswith(x, "..")`.
   `cidr(peer, "10.0.0.0/8")`, or a list of networks: the port does not matter, and a unix peer is in no network.
   `matches(x, r"..")`: a regular expression is found somewhere in the text; see `eventserver._patterns`.

@@ -22,6 +22,7 @@ from eventserver.embedding import reactor_here, release
 from eventserver.errors import SettingsError
 from eventserver.interfaces import HandlerContext, IReopen
 from eventserver.limits import raise_descriptor_limit
+from eventserver.registry import Registry
 from eventserver.sdnotify import Notifier
 from eventserver.settings import Settings, from_mapping, load
 from eventserver.startup import start_up_lines
@@ -45,13 +46,16 @@ class EventServer(MultiService):
     such as a port in use.
     """
 
-    def __init__(self, settings: Settings | Mapping[str, Any] | str | Path, reactor: Any = None) -> None:
+    def __init__(
+        self, settings: Settings | Mapping[str, Any] | str | Path, reactor: Any = None, registry: Registry | None = None
+    ) -> None:
         super().__init__()
         if isinstance(settings, (str, Path)):
-            settings = load([settings])
+            settings = load([settings], registry=registry)
         elif isinstance(settings, Mapping):
-            settings = from_mapping(settings)
+            settings = from_mapping(settings, registry=registry)
         self.settings = settings
+        self._registry = registry
         self.status = Status()
         self.started: Deferred[None] | None = None
         """What `start` returned, once `startService` was called."""
@@ -85,7 +89,7 @@ class EventServer(MultiService):
     async def _start(self) -> None:
         self.status.state = "starting"
         raise_descriptor_limit()
-        parts = self._parts = building.build(self.settings, self._reactor)
+        parts = self._parts = building.build(self.settings, self._reactor, self._registry)
         self.status.parts = parts
         for function, options in self._functions:
             self._add_function(function, **options)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from eventserver.cli import options as cli_options
+from eventserver.errors import SettingsError
+
+_log = Logger(namespace="eventserver")
 
 
 class Options(cli_options.Options):
@@ -55,13 +61,49 @@ def make_monotonic(reactor: Any) -> None:
         reactor.seconds = time.monotonic
 
 
-def makeService(options: Options | Mapping[str, Any]) -> IService:
+def makeService(options: Options) -> IService:
     """The server that the options describe. Wrong settings end the program with exit code 1 and no traceback."""
-    assert isinstance(options, Options)
     settings = options.settings_or_exit()
     from twisted.internet import reactor
 
     from eventserver.service import EventServer
 
-    server: IService = EventServer(settings, reactor)
+    class Server(EventServer):
+        """Ends the program where it cannot start."""
+
+        def startService(self) -> None:
+            super().startService()
+            assert self.started is not None
+            failures: list[Failure] = []
+            self.started.addErrback(failures.append)
+            if failures:
+                report(failures[0])
+                raise SystemExit(1)
+            self.started.addCallback(lambda _: give_up(failures[0], reactor) if failures else None)
+
+    server: IService = Server(settings, reactor)
     return server
+
+
+def report(failure: Failure) -> None:
+    """Why the server cannot start: a line in the log for each reason."""
+    if isinstance(failure.value, SettingsError):
+        for problem in failure.value.problems:
+            _log.error("{problem}", problem=problem)
+    else:
+        _log.failure("the server cannot start", failure)
+
+
+def give_up(failure: Failure, reactor: Any) -> None:
+    """Stop the reactor because the server cannot start; the exit code will be 1."""
+    report(failure)
+    # twistd has no way to say how it ended, other than by a signal: what was registered last runs first at exit.
+    atexit.register(_exit_with_error)
+    reactor.stop()
+
+
+def _exit_with_error() -> None:
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            stream.flush()
+    os._exit(1)

@@ -81,14 +81,25 @@ class Program:
     """
 
     def __init__(
-        self, argv: Sequence[str], *, cwd: str | Path | None = None, env: Mapping[str, str] | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str | Path | None = None,
+        env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.argv = list(argv)
         self.stdout: list[str] = []
         self.stderr: list[str] = []
         self._news = threading.Condition()
         self._process = subprocess.Popen(
-            self.argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            self.argv,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=pass_fds,
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None

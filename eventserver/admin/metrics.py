@@ -108,11 +108,8 @@ GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
     "eventserver_handler_lag_frames": (("handler",), "Frames in the journal that the handler has not passed."),
     "eventserver_handler_lag_bytes": (("handler",), "Bytes in the journal that the handler has not passed."),
     "eventserver_handler_lag_seconds": (("handler",), "Age of the oldest frame that the handler has not passed."),
-    "eventserver_handler_unwell": (("handler",), "1 while the handler's destination is unwell, else 0."),
-    "eventserver_journal_frames": ((), "Frames that the journal holds."),
     "eventserver_journal_bytes": ((), "Bytes that the journal holds."),
     "eventserver_journal_max_bytes": ((), "The bound of the journal."),
-    "eventserver_intake_paused": ((), "1 while the intake is full and streams are paused, else 0."),
 }
 
 #: Metrics about the whole server.

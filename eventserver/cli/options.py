@@ -61,8 +61,7 @@ class Options(usage.Options):
         self["admin"] = None
 
     def opt_config(self, path: str) -> None:
-        """A settings file in TOML, or a folder whose *.toml files are read in the order of their names. May be
-        repeated."""
+        """A settings file (TOML), or a folder: its *.toml files by name. May be repeated."""
         self["config"].append(path)
 
     opt_c = opt_config

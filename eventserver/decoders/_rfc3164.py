@@ -12,7 +12,7 @@ Read from left to right, each part optional::
 - Behind a time stamp and a space, the first word is the host, unless it is a tag (it ends with `:` or `[pid]`)
   or the only word. Behind a time stamp and a colon (Cisco) there is no host.
 - The tag is a word before `:` or `[pid]`, and becomes `app_name` and `procid`. Cisco's `%FAC-6-NAME:` becomes `msgid`.
-- Cisco's sequence number becomes the field `sequence`, its origin the `hostname`.
+- Cisco's sequence number becomes the field `sequence`, its origin the `hostname` (and `node`, on IOS XR).
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ from eventserver.decoders._timestamps import UTC, YearRule, read_iso
 _NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTHS = {name: number for number, name in enumerate(_NAMES, start=1)}
 
+_SPACES = re.compile(r" *")
 _LEAD = re.compile(r" *:? *")
 _SEQUENCE = re.compile(r"(\d{1,18}): +", re.ASCII)
-_STAMP_START = r"[*.]?(?:(?:\d{4} )?[A-Z][a-z]{2} +\d|\d{4}-\d\d-\d\d[T ]|%[A-Z])"
+_UPTIME_UNITS = r"(?:\d{1,4}[ywdh]){1,4}"
+_STAMP_START = r"[*.]?(?:(?:\d{4} )?[A-Z][a-z]{2} +\d|\d{4}-\d\d-\d\d[T ]|%[A-Z]|\d{1,18}: )"
 #: A host before the time stamp: Cisco's `logging origin-id`, and IOS XR's `host RP/0/RSP0/CPU0:`.
-_ORIGIN = re.compile(rf"([\w.-]+)(?: [A-Z]+\d*/[\w/]+)?: *(?={_STAMP_START})")
+_ORIGIN = re.compile(rf"(?!{_UPTIME_UNITS}:)([\w.-]+)(?: ([A-Z]+\d*/[\w/]+))?: *(?={_STAMP_START})")
 
 _BSD = re.compile(
     r"[*.]?(?:(?P<before>\d{4}) )?(?P<month>[A-Z][a-z]{2}) {1,2}(?P<day>\d{1,2}),? (?:(?P<between>\d{4}) )?"
-    r"(?P<hms>\d{1,2}:\d\d:\d\d)(?:[.,](?P<fraction>\d{1,9}))?(?: (?P<after>(?:19|20)\d\d)(?=[ :]|$))?"
+    r"(?P<hms>\d{1,2}:\d\d:\d\d)(?:[.,](?P<fraction>\d{1,9}))?(?: (?P<after>(?:19|20)\d\d)(?= |: |:?$))?"
     r"(?: (?P<zone>(?:UTC|GMT|Z|[+-]\d\d:?\d\d)(?=[ :]|$)|[A-Z]{2,5}(?=:)))?(?=[ :]|$)",
     re.ASCII,
 )
@@ -44,9 +46,9 @@ _ISO = re.compile(
     r" ?(?P<zone>Z|UTC|GMT|[+-]\d\d:?\d\d)?(?=[ :]|$)",
     re.ASCII,
 )
-_UPTIME = re.compile(r"[*.]?((?:\d{1,4}[ywdh]){1,4}|\d{1,4}:\d\d:\d\d(?:\.\d{1,9})?)(?=: )", re.ASCII)
+_UPTIME = re.compile(rf"[*.]?({_UPTIME_UNITS}|\d{{1,4}}:\d\d:\d\d(?:\.\d{{1,9}})?)(?=: )", re.ASCII)
 
-_HOST = re.compile(r"\[?[\w-][\w.:,/@%+-]*\]?(?= |$)")
+_HOST = re.compile(r"-(?= )|\[?\w[\w.:,/@%+-]*\]?(?= |$)")
 #: A word and a colon, or a word and `[pid]` with or without one.
 _TAG = re.compile(r"([^\s:\[\]]{1,128})(?:\[([^\s\[\]]{0,128})\](?::|(?= |$))|:(?= |$)) ?")
 _MNEMONIC = re.compile(r"(?:: *)?(%[A-Za-z]\w*(?:-\w+)*-[0-7]-\w+) ?:(?: |$)")
@@ -90,6 +92,8 @@ class _Line:
             self.fields["sequence"] = int(match[1])
         if match := self.take(_ORIGIN):
             self.fields["hostname"] = match[1]
+            if match[2]:
+                self.fields["node"] = match[2]
             while match := self.take(_SEQUENCE):
                 self.fields["sequence"] = int(match[1])
 
@@ -121,8 +125,7 @@ class _Line:
         return match is not None
 
     def skip_spaces(self) -> None:
-        while self.line.startswith(" ", self.position):
-            self.position += 1
+        self.take(_SPACES)
 
 
 def parse(line: str, start: int, fields: dict[str, Any], rule: YearRule, *, needs_stamp: bool = False) -> Parsed:
@@ -138,7 +141,7 @@ def parse(line: str, start: int, fields: dict[str, Any], rule: YearRule, *, need
     except ValueError as error:
         return Parsed(None, line, fields, f"RFC 3164: time stamp: {error}")
     if needs_stamp and reader.time is None:
-        for key in ("sequence", "hostname", "uptime"):
+        for key in ("sequence", "hostname", "node", "uptime"):
             fields.pop(key, None)
         return Parsed(None, line, fields, "neither a priority nor a time stamp at its start")
     if not reader.stamped and "hostname" not in fields and "sequence" not in fields:

@@ -45,9 +45,13 @@ def read_iso(text: str, zone: dt.tzinfo = UTC) -> dt.datetime:
     """
     if len(text) < 16 or text[10] not in "Tt ":
         raise ValueError(f"{text[:40]!r} is not a date and time")
-    if text[17:19] == "60":
-        text = text[:17] + "59" + text[19:]
-    return to_utc(dt.datetime.fromisoformat(text.upper()), zone)
+    try:
+        time = dt.datetime.fromisoformat(text)
+    except ValueError:
+        if text[17:19] == "60":
+            text = text[:17] + "59" + text[19:]
+        time = dt.datetime.fromisoformat(text.upper())
+    return time if time.tzinfo is UTC else to_utc(time, zone)
 
 
 def read_value(value: object) -> dt.datetime | None:
@@ -85,14 +89,14 @@ class YearRule:
     def __init__(self, year: int | Literal["auto"], zone: dt.tzinfo) -> None:
         self.zone = zone
         self._fixed = None if year == "auto" else year
-        self._latest = dt.datetime(9999, 12, 31, tzinfo=UTC)
+        self._latest = dt.datetime.max.replace(tzinfo=UTC)
 
     def begin(self, day: dt.date) -> None:
         """The day that the times are read on, which settles their year."""
         try:
             self._latest = dt.datetime(day.year, day.month, day.day, tzinfo=UTC) + (DAYS_AHEAD + 1) * _DAY
         except OverflowError:
-            self._latest = dt.datetime(9999, 12, 31, tzinfo=UTC)
+            self._latest = dt.datetime.max.replace(tzinfo=UTC)
 
     def time(
         self,
@@ -118,4 +122,4 @@ class YearRule:
                 continue
             if time < self._latest:
                 return time
-        raise ValueError("there is no such day")
+        raise ValueError("there is no such time")

@@ -44,6 +44,8 @@ from eventserver.options import Doc
 _LEAST, _MOST = -(2**63), 2**63 - 1
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _DIGITS_AS_0 = bytes(48 if 48 <= byte < 58 else byte for byte in range(256))
+#: All but the opening brackets and LF: what is left of a frame without these shows how deep it can be nested.
+_NOT_OUTLINE = bytes(set(range(256)) - set(b"{[\n"))
 #: The least bytes that a key takes in a frame: `"":1,`.
 _BYTES_PER_KEY = 5
 _BOM = b"\xef\xbb\xbf"
@@ -69,6 +71,10 @@ class JsonDecoder:
         options = options or JsonOptions()
         self._options = options
         self._type = options.event_type or "json"
+        # Without a key's name, None: no object has that key.
+        self._message_key: str | None = options.message_key or None
+        self._time_key: str | None = options.time_key or None
+        self._type_key: str | None = options.type_key or None
         self._decoder = msgspec.json.Decoder()
 
     def decode(self, batch: Batch) -> list[Event]:
@@ -89,15 +95,14 @@ class JsonDecoder:
         if not frames:
             return []
         block = b"\n".join(frames)
-        joints = len(frames) - 1
+        outlines = block.translate(None, _NOT_OUTLINE).split(b"\n")
         # One line a frame, each from "{" to "}". A value that ends in another frame than it began in would need a
         # comma, a colon or a bracket at the joint: so no frame can get into another's event.
-        if block.count(b"\n") != joints or block.count(b"}\n{") != joints or block[:1] + block[-1:] != b"{}":
+        if len(outlines) != len(frames) or block.count(b"}\n{") != len(frames) - 1 or block[:1] + block[-1:] != b"{}":
             return None
         options = self._options
-        # Nesting beyond the outermost object, added up for the whole batch.
-        brackets = block.count(b"{") + block.count(b"[") - len(frames)
-        if brackets >= options.max_depth and max(map(_brackets, frames)) > options.max_depth:
+        # No frame nests deeper than it has opening brackets.
+        if max(map(len, outlines)) > options.max_depth:
             return None
         if max(map(len, frames)) > options.max_keys * _BYTES_PER_KEY or _may_have_long_number(block):
             return None
@@ -134,40 +139,31 @@ class JsonDecoder:
         if not all(isinstance(one, dict) for one in values):
             raise ValueError("JSON, but neither an object nor an array of objects")
         options = self._options
-        if (
-            _brackets(text) > options.max_depth
-            or len(text) > options.max_keys * _BYTES_PER_KEY
-            or _LONG_NUMBER.search(text)
-        ):
+        brackets = text.count(b"{") + text.count(b"[")
+        many_keys = len(text) > options.max_keys * _BYTES_PER_KEY
+        if brackets > options.max_depth or many_keys or _LONG_NUMBER.search(text):
             for one in values:
                 _inspect(one, 1 if value is one else 2, options)
         return values
 
-    def _event(self, event_id: str, value: dict[str, Any], batch: Batch, peer: str, context: dict[str, Any]) -> Event:
+    def _event(self, event_id: str, value: dict[Any, Any], batch: Batch, peer: str, context: dict[str, Any]) -> Event:
         """The event that an object becomes; the object itself, less what is taken out, is its `fields`."""
-        options = self._options
-        received = batch.received
-        message = value.get(options.message_key)
+        received = time = batch.received
+        message = value.get(self._message_key)
         if type(message) is str:
-            del value[options.message_key]
+            del value[self._message_key]
         else:
             message = "" if message is None else msgspec.json.encode(message).decode()
-        time = received
-        found = value.get(options.time_key)
-        if found is not None and (read := read_value(found)) is not None:
-            time = read
-            del value[options.time_key]
-        kind = value.get(options.type_key)
+        stamp = value.get(self._time_key)
+        if stamp is not None and (found := read_value(stamp)) is not None:
+            time = found
+            del value[self._time_key]
+        kind = value.get(self._type_key)
         if kind and type(kind) is str:
-            del value[options.type_key]
+            del value[self._type_key]
         else:
             kind = self._type
         return Event(event_id, time, received, batch.listener, peer, kind, message, value, context)
-
-
-def _brackets(frame: bytes) -> int:
-    """At least the depth of the nesting; more where brackets stand side by side or in texts."""
-    return frame.count(b"{") + frame.count(b"[")
 
 
 def _may_have_long_number(block: bytes) -> bool:

@@ -157,6 +157,7 @@ class Delivery:
         records = self._journal.parked(self.name)
         restored = self._parking.restore(records, self._item_of)
         self.counters.parked = self.counters.parked_at_start = restored
+        self._set_parking_timer()
         self.wake()
 
     def wake(self) -> None:

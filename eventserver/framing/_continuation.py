@@ -11,7 +11,9 @@ from eventserver.framing._patterns import MATCHED
 Rule = Callable[[bytes], bool]
 
 _JAVA = re.compile(rb"[\t ]+at |[\t ]*(?:Caused by|Suppressed): |[\t ]*\.\.\. [0-9]+ ")
-_PYTHON_TRACEBACK = re.compile(rb'[ |+]*(?:Exception Group )?Traceback \(most recent call last\):|  File "')
+_PYTHON_TRACEBACK = re.compile(rb"(?:  \+ Exception Group )?Traceback \(most recent call last\):")
+_PYTHON_SYNTAX_ERROR = b'  File "'  # it comes without a traceback
+_PYTHON_GROUP_END = re.compile(rb" +\+-+$")
 _PYTHON_CHAIN = re.compile(
     rb"During handling of the above exception, another exception occurred:"
     rb"|The above exception was the direct cause of the following exception:"
@@ -40,7 +42,8 @@ class Python:
 
     The traceback is followed by the exception's line, and that by notes (indented) and by further tracebacks, each
     after an empty line, "During handling of ..." or "The above exception was the direct cause ...", and another
-    empty line (where the framing returns empty lines). See the traceback module's documentation.
+    empty line (where the framing returns empty lines). An exception group has no such line: it ends with a rule of
+    dashes. See the documentation of the module `traceback`.
     """
 
     def __init__(self) -> None:
@@ -50,21 +53,24 @@ class Python:
         return self._rule(line)
 
     def _outside(self, line: bytes) -> bool:
-        if _PYTHON_TRACEBACK.match(line):
+        if _PYTHON_TRACEBACK.match(line) or line.startswith(_PYTHON_SYNTAX_ERROR):
             self._rule = self._frames
             return True
         return False
 
     def _frames(self, line: bytes) -> bool:
-        if line and not line.startswith(_INDENT):
-            self._rule = self._after  # this is the line that names the exception
+        # Either the line that names the exception, or the end of a group of them.
+        if (line and not line.startswith(_INDENT)) or _PYTHON_GROUP_END.match(line, 0, MATCHED):
+            self._rule = self._after
         return True
 
     def _after(self, line: bytes) -> bool:
         if not line:
             self._rule = self._after_empty
             return True
-        return line.startswith(_INDENT) or self._after_empty(line)
+        if line.startswith(_INDENT) and not _PYTHON_TRACEBACK.match(line):
+            return True
+        return self._after_empty(line)
 
     def _after_empty(self, line: bytes) -> bool:
         if _PYTHON_CHAIN.match(line):

@@ -55,8 +55,9 @@ class _File:
 class Files:
     """The open files below `base`: at most `max_open` between calls, the least recently used are closed.
 
-    A symbolic link is never followed below `base`. At most `max_new` files are created a minute; what has no file goes
-    to the file `overflow`. `counts` has `created`, `overflow` (appends that went there) and `undone` (rounds taken back).
+    A symbolic link is never followed below `base`. At most `max_new` files are created a minute (None: no limit, and no
+    overflow); what has no file goes to the file `overflow`. `counts` has `created`, `overflow` (appends that went
+    there) and `undone` (rounds that were taken back).
     """
 
     def __init__(

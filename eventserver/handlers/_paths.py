@@ -81,7 +81,7 @@ class PathTemplate:
     def _all_alike(self, events: list[Event]) -> bool:
         """Whether all events have one listener, and times within one hour: then one look is enough for all."""
         listener = events[0].listener
-        if "listener" in self.names and any([event.listener != listener for event in events]):
+        if "listener" in self.names and any(event.listener != listener for event in events):
             return False
         for name in self.names & {"time", "received"}:
             times = [event.time for event in events] if name == "time" else [event.received for event in events]

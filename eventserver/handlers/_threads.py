@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
@@ -26,6 +26,12 @@ class OneThread:
     def __init__(self, context: HandlerContext) -> None:
         self._context = context
         self._overdue = 0
+        self._turn = DeferredLock()
+
+    @property
+    def idle(self) -> bool:
+        """True while no call of `run_in_turn` runs or waits, and none that was given up."""
+        return not self._turn.locked and not self._overdue
 
     @property
     def busy(self) -> bool:
@@ -57,6 +63,10 @@ class OneThread:
         result: Deferred[R] = Deferred(give_up)
         deferToThreadPool(reactor, reactor.getThreadPool(), function, *args, **kwargs).addBoth(ended)
         return result
+
+    def run_in_turn(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Deferred[R]:
+        """As `run`, but after the calls made before have ended: for what two threads must not touch."""
+        return self._turn.run(lambda: self.run(function, *args, **kwargs))
 
     def _ended_late(self, value: object) -> None:
         self._overdue -= 1

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from eventserver import options
@@ -64,7 +65,7 @@ class FileHandler:
                 return [("path", str(error))]
             return []
 
-    parts = {"format": "eventserver.encoders"}
+    parts: ClassVar = {"format": "eventserver.encoders"}
 
     def __init__(self, options: Options, context: HandlerContext) -> None:
         self._context = context
@@ -83,7 +84,6 @@ class FileHandler:
             seconds=context.reactor.seconds,
         )
         self._thread = OneThread(context)
-        self._lock = DeferredLock()
         self._slow = False
         self._reopen = False
         self._overflowed = 0
@@ -109,25 +109,24 @@ class FileHandler:
 
     def handle(self, pile: list[Any]) -> Deferred[None] | None:
         """Append the pile; see `IHandler.handle`."""
-        if self._thread.busy:
-            raise TemporaryFailure("a write that took too long still runs", retry_after=1.0)
         parts = self._encode(pile)
         size = sum(map(len, parts.values()))
-        if self._sync or self._slow or size > _SMALL or self._lock.locked or not self._files.has_open(parts):
-            return self._lock.run(self._append_in_thread, parts, size)
+        quick = size <= _SMALL and not (self._sync or self._slow or self._reopen)
+        if not (quick and self._thread.idle and self._files.has_open(parts)):
+            return self._thread.run_in_turn(self._append, parts, size).addCallbacks(self._warn, _too_long)
         self._append(parts, size)
         return None
 
     def reopen(self) -> None:
         """Close all files; what is written next opens them again."""
-        if self._lock.locked or self._thread.busy:
-            self._reopen = True
-        else:
+        if self._thread.idle:
             self._files.close()
+        else:
+            self._reopen = True
 
     def stop(self) -> Deferred[None] | None:
         """Close the files, after the write that runs. One that hangs keeps its files until the process ends."""
-        return None if self._thread.busy else self._lock.run(self._files.close)
+        return None if self._thread.busy else self._thread.run_in_turn(self._files.close)
 
     def _encode(self, pile: list[Any]) -> dict[str, bytes]:
         encoder = self._encoder
@@ -137,9 +136,6 @@ class FileHandler:
             path: b"\n".join([*encoder.encode_frames(batches), b""])
             for path, batches in self._path.group_batches(pile).items()
         }
-
-    def _append_in_thread(self, parts: dict[str, bytes], size: int) -> Deferred[None]:
-        return self._thread.run(self._append, parts, size).addCallback(self._warn)
 
     def _append(self, parts: dict[str, bytes], size: int) -> None:
         if self._reopen:
@@ -160,3 +156,9 @@ class FileHandler:
                 folder=self._path.base,
             )
         self._overflowed = overflowed
+
+
+def _too_long(failure: Failure) -> None:
+    # Delivery's time limit says something about the disk here, not about an event.
+    failure.trap(CancelledError)
+    raise TemporaryFailure("the write took too long")

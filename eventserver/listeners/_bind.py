@@ -5,10 +5,11 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Iterable
 from typing import Any
 
+from twisted.internet import unix
 from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import (
     AdoptedStreamServerEndpoint,
     TCP4ServerEndpoint,
@@ -18,6 +19,7 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IPushProducer, IStreamServerEndpoint
+from zope.interface import implementer
 
 from eventserver.listeners._endpoints import CannotListen, Endpoint
 from eventserver.listeners._stream_options import StreamOptions
@@ -39,15 +41,43 @@ def server_endpoints(reactor: Any, endpoint: Endpoint, backlog: int) -> list[ISt
         lock = bool(int(args.get("lockfile", "1")))
         return [UNIXServerEndpoint(reactor, endpoint.path, backlog, endpoint.mode, lock)]
     if endpoint.scheme == "systemd":
-        return [AdoptedStreamServerEndpoint(reactor, s.detach(), family) for s, family in _with_family(adopt(endpoint))]
+        return [_adopted(reactor, sock) for sock in adopt(endpoint)]
     try:
         return [serverFromString(reactor, endpoint.text)]
     except (ValueError, TypeError) as error:
         raise CannotListen(f"{endpoint.text}: {error}") from error
 
 
-def _with_family(sockets: Iterable[socket.socket]) -> list[tuple[socket.socket, int]]:
-    return [(sock, sock.family) for sock in sockets]
+def _adopted(reactor: Any, sock: socket.socket) -> IStreamServerEndpoint:
+    if sock.family == socket.AF_UNIX:
+        return _AdoptedUnixEndpoint(reactor, sock.detach())
+    family = sock.family
+    return AdoptedStreamServerEndpoint(reactor, sock.detach(), family)
+
+
+@implementer(IStreamServerEndpoint)
+class _AdoptedUnixEndpoint:
+    """A listening unix socket of systemd's. Its file is systemd's too.
+
+    Twisted's `adoptStreamPort` would make the file writable for everybody, and when the port is closed remove it and
+    shut the socket down, for systemd as well.
+    """
+
+    def __init__(self, reactor: Any, descriptor: int) -> None:
+        self._reactor = reactor
+        self._descriptor = descriptor
+
+    def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
+        try:
+            port = unix.Port._fromListeningDescriptor(self._reactor, self._descriptor, protocolFactory)
+            port._bindPath = b"\0"  # the mark of sockets without a file
+            port._shouldShutdown = False
+            port.startListening()
+        except Exception:
+            return fail()
+        finally:
+            os.close(self._descriptor)
+        return succeed(port)
 
 
 def refusal(endpoint: Endpoint, error: Exception) -> CannotListen:

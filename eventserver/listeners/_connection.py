@@ -157,7 +157,7 @@ class StreamConnection(Protocol):
 
     def resume(self) -> None:
         """Read on. The time of the pause counts against nobody."""
-        if self._finished or self.held:
+        if self._finished:
             return
         self._heard = self._seconds()
         if self._partial_since is not None:

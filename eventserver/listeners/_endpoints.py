@@ -128,7 +128,7 @@ def _named(text: str, scheme: _Scheme, parts: list[list[str]]) -> Iterator[tuple
         if key == "interface" and len(part) == 2:
             while parts and len(parts[0]) == 1:
                 part[1] += ":" + parts.pop(0)[0]
-        elif len(part) == 1 and (key is None or part[0] == ""):
+        elif key is None:
             raise ValueError(f"`{text}` has a part too many; right would be `{scheme.example}`")
         if key not in keys:
             raise ValueError(f"`{text}`: unknown part `{key}`; there are " + ", ".join(f"`{k}`" for k in keys))

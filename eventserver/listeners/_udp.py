@@ -5,10 +5,8 @@ Twisted's own datagram port calls a protocol for each datagram and cuts it at 8 
 
 from __future__ import annotations
 
-import array
 import contextlib
 import errno
-import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -24,11 +22,17 @@ from eventserver.listeners._datagram_options import LARGEST
 from eventserver.listeners._datagrams import Datagrams, Sender
 from eventserver.listeners._limits import ThinnedLog
 from eventserver.listeners._peers import UCRED_SIZE, read_credentials, sockaddr_text, unix_text
-from eventserver.listeners._sockets import kernel_drops
+from eventserver.listeners._sockets import granted_buffer, kernel_drops
 
 #: Datagrams, and bytes (soft by one datagram), that one wake-up reads at most; then others have their turn.
 DRAIN = 512
 DRAIN_BYTES = 1 << 20
+#: After a wake-up that found fewer datagrams than SMALL, the socket is left alone for PAUSE seconds, so that more come
+#: together: a wake-up costs as much as ten datagrams. Only with a buffer of at least PAUSE_BUFFER bytes, which a burst
+#: does not fill in that time.
+SMALL = 64
+PAUSE = 0.001
+PAUSE_BUFFER = 1 << 20
 #: Wake-ups' worth that is read when the listener stops, from what the kernel has queued.
 LAST_DRAINS = 64
 
@@ -37,8 +41,11 @@ LAST_DRAINS = 64
 class InetReader:
     """Reads a UDP socket. Senders are addresses as `recvfrom` gives them."""
 
-    def __init__(self, sock: socket.socket, counters: ListenerCounters, log: ThinnedLog) -> None:
+    def __init__(self, sock: socket.socket, reactor: Any, counters: ListenerCounters, log: ThinnedLog) -> None:
         self.socket = sock
+        self._reactor = reactor
+        self._patient = granted_buffer(sock) >= PAUSE_BUFFER
+        self._pause: Any = None
         self._counters = counters
         self._log = log
         self._drops = kernel_drops(sock)
@@ -55,8 +62,22 @@ class InetReader:
         return "datagrams"
 
     def doRead(self) -> None:
-        """Take what has arrived."""
-        self.drain()
+        """Take what has arrived; if that was little, let more gather."""
+        if self.drain() < SMALL and self._patient:
+            self._reactor.removeReader(self)
+            self._pause = self._reactor.callLater(PAUSE, self.start)
+
+    def start(self) -> None:
+        """Have the reactor call `doRead`."""
+        self._pause = None
+        self._reactor.addReader(self)
+
+    def stop(self) -> None:
+        """Be called no more."""
+        self._reactor.removeReader(self)
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
 
     def drain(self) -> int:
         """Read up to `DRAIN` datagrams and put them as one batch. Returns how many there were."""
@@ -108,7 +129,7 @@ class InetReader:
         self._drops = drops
 
     def close(self) -> None:
-        """Close the socket. The reactor must have forgotten it."""
+        """Close the socket. It must have been stopped."""
         self.count_drops()
         self.datagrams.close()
         self.socket.close()
@@ -127,8 +148,10 @@ class UnixReader(InetReader):
     Who sent it is what the kernel says (SCM_CREDENTIALS, unix(7)), and cannot be forged.
     """
 
-    def __init__(self, sock: socket.socket, counters: ListenerCounters, log: ThinnedLog, path: str = "") -> None:
-        super().__init__(sock, counters, log)
+    def __init__(
+        self, sock: socket.socket, reactor: Any, counters: ListenerCounters, log: ThinnedLog, path: str = ""
+    ) -> None:
+        super().__init__(sock, reactor, counters, log)
         self._path = path
         self._inode = Path(path).stat().st_ino if path else 0
 
@@ -149,6 +172,8 @@ class UnixReader(InetReader):
 
     def _read(self, datas: list[bytes], senders: list[Sender], cut: list[int]) -> None:
         receive = self.socket.recvmsg
+        # Room for the credentials, which come first, and no more: descriptors that a sender passes along find none,
+        # and the kernel closes them.
         space = socket.CMSG_SPACE(UCRED_SIZE)
         room = DRAIN_BYTES
         for _ in range(DRAIN):
@@ -163,14 +188,8 @@ class UnixReader(InetReader):
 
 
 def _credentials(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int]:
-    """Process id and user id of the sender. Descriptors that it passed along are closed: nobody asked for them."""
-    found = (0, 65534)
+    """Process id and user id of the sender; those of nobody where the kernel did not tell."""
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS and len(data) >= UCRED_SIZE:
-            found = read_credentials(data)
-        elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors = array.array("i")
-            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-            for descriptor in descriptors:
-                os.close(descriptor)
-    return found
+            return read_credentials(data)
+    return 0, 65534

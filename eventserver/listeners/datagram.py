@@ -33,7 +33,6 @@ class DatagramListener(Service):
     def __init__(self, options: DatagramOptions, context: ListenerContext) -> None:
         self.options = options
         self.context = context
-        self.name = context.name
         self._ingest = Ingest(context)
         self._log = ThinnedLog(context.log, context.reactor)
         self._readers: list[InetReader] = []
@@ -59,7 +58,7 @@ class DatagramListener(Service):
         if self._listening is None:
             self.listen().addErrback(lambda failure: self.context.log.failure("cannot listen", failure=failure))
         for reader in self._readers:
-            self.context.reactor.addReader(reader)
+            reader.start()
         self._sweeper.start()
 
     def stopService(self) -> None:
@@ -67,7 +66,7 @@ class DatagramListener(Service):
         super().stopService()
         self._sweeper.stop()
         for reader in self._readers:
-            self.context.reactor.removeReader(reader)
+            reader.stop()
             for _ in range(LAST_DRAINS):
                 if not reader.drain():
                     break
@@ -97,12 +96,14 @@ class DatagramListener(Service):
                 problems.append(str(error))
         if problems:
             self._close()
-            raise CannotListen("\n".join(problems))
+            raise CannotListen("; ".join(problems))
         for text in self.options.optional_endpoints:
             try:
                 self._open(parse_endpoint(text))
             except CannotListen as error:
-                self.context.log.info("{listener}: {error}; it is optional", listener=self.name, error=str(error))
+                self.context.log.info(
+                    "{listener}: {error}; it is optional", listener=self.context.name, error=str(error)
+                )
 
     def _open(self, endpoint: Endpoint) -> None:
         for sock in _sockets.open_sockets(endpoint, self.options):
@@ -114,7 +115,7 @@ class DatagramListener(Service):
             note = "" if granted >= self.options.receive_buffer else f", of {self.options.receive_buffer} asked for"
             self.context.log.info(
                 "{listener}: listening on {scheme} {place} (receive buffer {granted}{note})",
-                listener=self.name,
+                listener=self.context.name,
                 scheme=scheme,
                 place=place,
                 granted=str(granted),
@@ -122,10 +123,11 @@ class DatagramListener(Service):
             )
 
     def _reader(self, endpoint: Endpoint, sock: socket.socket) -> InetReader:
+        reactor, counters = self.context.reactor, self.context.counters
         if sock.family != socket.AF_UNIX:
-            return InetReader(sock, self.context.counters, self._log)
+            return InetReader(sock, reactor, counters, self._log)
         path = endpoint.path if endpoint.scheme == "unix-datagram" else ""
-        return UnixReader(sock, self.context.counters, self._log, path)
+        return UnixReader(sock, reactor, counters, self._log, path)
 
     def _close(self) -> None:
         readers, self._readers = self._readers, []

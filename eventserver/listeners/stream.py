@@ -51,7 +51,6 @@ class StreamListener(Service):
         self.ingest = Ingest(context)
         self.log = ThinnedLog(context.log, context.reactor)
         self.paused = False
-        self.name = context.name
         self._limits = ConnectionLimits(options.max_connections, options.max_connections_per_peer)
         self._ports: list[tuple[str, IListeningPort]] = []
         self._connections: dict[StreamConnection, None] = {}
@@ -158,7 +157,7 @@ class StreamListener(Service):
         self.log.warn(
             reason,
             "{listener}: refused a connection of {host}: {limit} is reached",
-            listener=self.name,
+            listener=self.context.name,
             host=getattr(address, "host", "a local process"),
             limit=reason,
         )
@@ -193,12 +192,14 @@ class StreamListener(Service):
                 problems.append(str(error))
         if problems:
             await self._close_ports()
-            raise CannotListen("\n".join(problems))
+            raise CannotListen("; ".join(problems))
         for text in self.options.optional_endpoints:
             try:
                 await self._open(parse_endpoint(text))
             except CannotListen as error:
-                self.context.log.info("{listener}: {error}; it is optional", listener=self.name, error=str(error))
+                self.context.log.info(
+                    "{listener}: {error}; it is optional", listener=self.context.name, error=str(error)
+                )
 
     async def _open(self, endpoint: Endpoint) -> None:
         factory = self._factory(endpoint)
@@ -211,7 +212,7 @@ class StreamListener(Service):
             self._ports.append((endpoint.scheme, port))
             scheme, place = _bind.address_text(endpoint.scheme, port.getHost())
             self.context.log.info(
-                "{listener}: listening on {scheme} {place}", listener=self.name, scheme=scheme, place=place
+                "{listener}: listening on {scheme} {place}", listener=self.context.name, scheme=scheme, place=place
             )
         self._accept_or_not()
 
@@ -264,4 +265,4 @@ class StreamListener(Service):
         frames = sum(len(batch.frames) for batch in connection.held)
         connection.held.clear()
         self.ingest.reject("stopped", frames)
-        self.log.warn("stopped", "{listener}: {frames} frames found no room", listener=self.name, frames=frames)
+        self.log.warn("stopped", "{listener}: {frames} frames found no room", listener=self.context.name, frames=frames)

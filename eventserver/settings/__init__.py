@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from eventserver.errors import SettingsError
 from eventserver.settings.common import HandlerOptions, ListenerOptions, PileOptions, RetryOptions, ServerOptions
-from eventserver.settings.load import CommandLine, from_mapping, load
+from eventserver.settings.loading import CommandLine, from_mapping, load
 from eventserver.settings.model import (
     Component,
     HandlerSettings,

@@ -8,8 +8,11 @@ from typing import Annotated, Any, Literal
 
 from eventserver import options
 from eventserver.admin.access import problems_of_admin
+from eventserver.delivery.failing import RetryOptions
 from eventserver.listeners._endpoints import parse_endpoint
 from eventserver.options import Doc, Duration, Secret, Size
+
+__all__ = ["AdminOptions", "HandlerOptions", "ListenerOptions", "PileOptions", "RetryOptions", "ServerOptions"]
 
 
 class ServerOptions(options.Options, frozen=True, kw_only=True):
@@ -69,19 +72,6 @@ class ListenerOptions(options.Options, frozen=True, kw_only=True):
     ] = Duration(30)
 
 
-class RetryOptions(options.Options, frozen=True, kw_only=True):
-    """How events that a handler failed on are tried again."""
-
-    max_attempts: Annotated[int, Doc("Attempts before an event becomes a dead letter.", 8, ge=1)] = 8
-    initial_interval: Annotated[Duration, Doc("The time before the second attempt; it doubles.", "1 s")] = Duration(1)
-    max_interval: Annotated[Duration, Doc("The longest time between two attempts.", "5 min")] = Duration(300)
-
-    def problems(self) -> Iterable[tuple[str, str]]:
-        """The first interval must not be longer than the longest."""
-        if self.initial_interval > self.max_interval:
-            yield "initial_interval", f"{self.initial_interval} is longer than max_interval, {self.max_interval}"
-
-
 class PileOptions(options.Options, frozen=True, kw_only=True):
     """How much a handler is given with one call."""
 
@@ -109,7 +99,7 @@ class HandlerOptions(options.Options, frozen=True, kw_only=True):
         RetryOptions()
     )
     read_from: Annotated[
-        str | dt.datetime,
+        str,
         Doc('Where a new handler begins: "beginning", "end" or a time (RFC 3339).', "end"),
     ] = "end"
     when_full: Annotated[

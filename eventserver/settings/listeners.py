@@ -30,11 +30,13 @@ def build_listener(world: World, name: str, table: Table) -> ListenerSettings | 
     endpoints = _endpoints(world, table, "endpoints")
     optional = _endpoints(world, table, "optional_endpoints")
     parts = _parts(world, table, endpoints, optional)
+    # What wrong endpoints were meant for, nobody knows: then no key of any type is called unknown.
+    uncertain = not parts or None in (*endpoints.values(), *optional.values())
     decoder = choose(world, table, "decoder", "decoders", values.get("decoder", "text"))
-    framing, datagram_framing, framing_choices = _framings(world, table, [part.choice for part in parts])
+    framing, datagram_framing, framing_choices = _framings(world, table, [part.choice for part in parts], uncertain)
     choices = [*(part.choice for part in parts), decoder, *framing_choices]
-    if not parts or None in (*endpoints.values(), *optional.values()):
-        choices.append(Choice("type", "listeners", "", None))  # what the wrong endpoints were for, nobody knows
+    if uncertain:
+        choices.append(Choice("type", "listeners", "", None))
     refuse_unknown(world, table, ListenerOptions, choices)
     built = _build_parts(world, table, parts)
     made_decoder = decoder.parse(table, world.problems)
@@ -102,13 +104,15 @@ def _framed(choice: Choice) -> bool:
     return bool(getattr(choice.component, "framed", choice.name != "datagram"))
 
 
-def _framings(world: World, table: Table, parts: list[Choice]) -> tuple[Choice, Choice | None, list[Choice]]:
+def _framings(
+    world: World, table: Table, parts: list[Choice], uncertain: bool
+) -> tuple[Choice, Choice | None, list[Choice]]:
     """The framing of streams and of datagrams, and which of them may have options in the table."""
     values = table.values
     default = "auto" if values.get("decoder") == "syslog" else "lines"
     framing = choose(world, table, "framing", "framers", values.get("framing", default))
     allowed: list[Choice] = []
-    if not parts or any(part.component is None or _framed(part) for part in parts):
+    if uncertain or any(part.component is None or _framed(part) for part in parts):
         allowed.append(framing)
     else:
         for key in ("framing", "multiline"):
@@ -117,7 +121,7 @@ def _framings(world: World, table: Table, parts: list[Choice]) -> tuple[Choice, 
                 world.problems.add(table, key, f"is for streams, and this listener has none{hint}")
     if values.get("datagram_framing") is None:
         return framing, None, allowed
-    if parts and all(part.name == "stream" for part in parts):
+    if not uncertain and all(part.name == "stream" for part in parts):
         world.problems.add(table, "datagram_framing", "is for datagrams, and this listener has none; write `framing`")
     inner = choose(world, table, "datagram_framing", "framers", values["datagram_framing"])
     return framing, inner, [*allowed, inner]

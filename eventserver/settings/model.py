@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from eventserver.interfaces import AckLevel
+from eventserver.interfaces import AckLevel, IStep
 from eventserver.options import Duration, Options, Size
 from eventserver.settings.common import AdminOptions, PileOptions, RetryOptions, ServerOptions
+from eventserver.steps import build_step
 
 _THIRTY_SECONDS = Duration(30)
 
@@ -76,6 +77,7 @@ class HandlerSettings:
 
     - `parts`: the framers and encoders that it chose, by the name of the key.
     - `listeners`: names, or None for all.
+    - `steps`: as written; `step_classes` has the class of each step that is named.
     - `read_from`: "beginning", "end", or an aware UTC time.
     - `max_lag`: None for the default, half of the journal's bound.
     """
@@ -86,6 +88,7 @@ class HandlerSettings:
     listeners: tuple[str, ...] | None = None
     match: str | None = None
     steps: tuple[Mapping[str, Any], ...] = ()
+    step_classes: Mapping[str, type] = field(default_factory=dict)
     retry: RetryOptions = field(default_factory=RetryOptions)
     read_from: Literal["beginning", "end"] | dt.datetime = "end"
     when_full: Literal["block", "drop_oldest"] = "block"
@@ -100,6 +103,10 @@ class HandlerSettings:
     def part_factories(self) -> dict[str, Callable[[], Any]]:
         """What `HandlerContext.parts` holds: a factory for each part."""
         return {name: part.make for name, part in self.parts.items()}
+
+    def make_steps(self) -> list[IStep]:
+        """New steps, in order."""
+        return [build_step(step, self.step_classes) for step in self.steps]
 
     def gets_from(self, listener: str) -> bool:
         """Whether the events of this listener are for this handler."""

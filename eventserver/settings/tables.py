@@ -33,6 +33,10 @@ class Table:
     sources: dict[str, str] = field(default_factory=dict)
 
 
+#: Stands for a value whose problem is known already.
+FAILED = object()
+
+
 class Problems:
     """Every error found so far, one sentence each, in order, none twice."""
 
@@ -53,7 +57,10 @@ class Problems:
 
 def expand(table: Table, environ: Mapping[str, str], problems: Problems) -> None:
     """Put environment variables in the place of `${NAME}` in every text of the table; `$${` stands for `${`."""
-    table.values = {key: _expanded(value, key, table, environ, problems) for key, value in table.values.items()}
+    for key, value in table.values.items():
+        before = len(problems.found)
+        expanded = _expanded(value, key, table, environ, problems)
+        table.values[key] = expanded if len(problems.found) == before else FAILED
 
 
 def _expanded(value: Any, key: str, table: Table, environ: Mapping[str, str], problems: Problems) -> Any:
@@ -91,15 +98,11 @@ def prepared(table: Table, cls: type[Options], problems: Problems) -> dict[str, 
         try:
             if table.written:
                 value = read_text(value, hint)
-            ready[name] = _revealed(value, hint)
+            ready[name] = value if value is FAILED else _revealed(value, hint)
         except ValueError as error:
             problems.add(table, name, str(error))
-            ready[name] = _FAILED
+            ready[name] = FAILED
     return ready
-
-
-#: Stands for a value whose problem is known already.
-_FAILED = object()
 
 
 def parse(table: Table, cls: type[Options], problems: Problems, extra: Mapping[str, Any] | None = None) -> Any:
@@ -108,7 +111,7 @@ def parse(table: Table, cls: type[Options], problems: Problems, extra: Mapping[s
     `extra` has values that are set already, such as the endpoints of this part.
     """
     values = {**prepared(table, cls, problems), **(extra or {})}
-    failed = {key for key, value in values.items() if value is _FAILED}
+    failed = {key for key, value in values.items() if value is FAILED}
     parsed, found = options.parse(
         cls, {key: value for key, value in values.items() if key not in failed}, strict=not table.written
     )

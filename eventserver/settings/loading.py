@@ -91,7 +91,7 @@ def _build(world: World, collected: Collected, environ: Mapping[str, str]) -> Se
         problems.add(collected.journal, "", NO_JOURNAL)
     listeners = {name: build_listener(world, name, table) for name, table in collected.listeners.items()}
     handlers = {name: build_handler(world, name, table, listeners) for name, table in collected.handlers.items()}
-    admin = collected.admin and _strict(world, collected.admin, AdminOptions)
+    admin = None if collected.admin is None else _strict(world, collected.admin, AdminOptions)
     server = parse(collected.server, ServerOptions, problems)
     good_listeners = {name: listener for name, listener in listeners.items() if listener is not None}
     good_handlers = {name: handler for name, handler in handlers.items() if handler is not None}

@@ -1,0 +1,44 @@
+"""The `eventserver` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from eventserver.cli import check, components, run, schema
+
+_EPILOG = """\
+`twistd eventserver` is the same server with all that twistd offers (daemons, reactors, log files).
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    # `run` has the options of the twistd plugin, which reads them itself, --help included.
+    if words[:1] == ["run"]:
+        return run.run(words[1:])
+    arguments = _parser().parse_args(words)
+    code: int = arguments.function(arguments)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="eventserver",
+        description="A network event server: lines and datagrams in, events to your Python handlers.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"eventserver {version('eventserver')}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands.add_parser("run", help="run the server in the foreground, as `twistd -n eventserver` (run --help)")
+    for module in (check, schema, components):
+        module.add_to(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Events on standard output."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from eventserver import options
+from eventserver.encoders import TextEncoder
+from eventserver.handlers._output import Output
+from eventserver.interfaces import HandlerContext, IHandler, Wants
+from eventserver.options import Doc
+
+_STANDARD_OUTPUT = 1
+
+
+@implementer(IHandler)
+class ConsoleHandler:
+    """Writes one line an event to file descriptor 1, JSON unless told otherwise.
+
+    A reader that is gone or does not read is a temporary failure: the handler waits for it. `fd` and `environment`
+    are for tests.
+    """
+
+    class Options(options.Options, frozen=True, kw_only=True):
+        """How the lines look."""
+
+        format: Annotated[str, Doc("The encoder: `json`, `text`, `raw`, `template`, ...", "text")] = "json"
+        colour: Annotated[
+            bool | None,
+            Doc(
+                "Colours with `text`. Default: where standard output is a terminal and the environment has no"
+                " NO_COLOR (https://no-color.org).",
+                True,
+            ),
+        ] = None
+
+    parts: ClassVar = {"format": "eventserver.encoders"}
+
+    def __init__(
+        self,
+        options: Options,
+        context: HandlerContext,
+        fd: int = _STANDARD_OUTPUT,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._context = context
+        self._fd = fd
+        self._encoder = context.parts["format"]()
+        if isinstance(self._encoder, TextEncoder) and options.colour is None:
+            coloured = os.isatty(fd) and not environment.get("NO_COLOR")
+            self._encoder = TextEncoder(TextEncoder.Options(colour=coloured))
+        as_frames = self._encoder.wants == "frames" and not context.needs_events
+        self.wants: Wants = "frames" if as_frames else "events"
+        self.wants_raw: bool = self.wants == "events" and self._encoder.wants_raw
+        self._output: Output | None = None
+
+    @property
+    def busy(self) -> bool:
+        """True while a write that was given up still runs."""
+        return self._output is not None and self._output.busy
+
+    def start(self) -> None:
+        """Look at what standard output is. Raises `ValueError` if it is closed."""
+        try:
+            self._output = Output(self._fd, self._context)
+        except OSError as error:
+            raise ValueError(f"standard output cannot be written: {error.strerror}") from error
+        if self._output.is_null:
+            self._context.log.warn(
+                "{handler}: standard output is {null} (as it is for a daemon), so nobody sees these events",
+                handler=self._context.name,
+                null=os.devnull,
+            )
+
+    def handle(self, pile: list[Any]) -> Deferred[None] | None:
+        """Write the pile; see `IHandler.handle`."""
+        assert self._output is not None
+        if self.wants == "frames":
+            return self._output.write(b"\n".join([*self._encoder.encode_frames(pile), b""]))
+        return self._output.write(self._encoder.encode_lines(pile))
+
+    def stop(self) -> None:
+        """Standard output stays open: it is not ours."""

@@ -1,0 +1,167 @@
+"""The real command in a process of its own: exit codes, where output goes, what is left behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+BIN = Path(sys.executable).parent
+DEADLINE = 60
+
+
+class Running:
+    """A server in a folder; its log is read as it comes."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self.log: list[str] = []
+        self.process = subprocess.Popen(
+            words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+        )
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Read the log up to a line that has the pattern."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line)
+            if match := re.search(pattern, line):
+                return match
+        raise AssertionError("".join(self.log))
+
+    def output_line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def stop(self) -> tuple[str, str]:
+        """SIGTERM, and what is left of both outputs."""
+        self.process.send_signal(signal.SIGTERM)
+        out, err = self.process.communicate(timeout=DEADLINE)
+        return out, "".join(self.log) + err
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[type[Running]]:
+    started: list[Running] = []
+
+    def start(*words: str) -> Running:
+        started.append(Running(tmp_path, *words))
+        return started[-1]
+
+    yield start  # type: ignore[misc]  # called like the class, less the folder
+    for running in started:
+        running.process.kill()
+        running.process.communicate()
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=DEADLINE, check=False)
+
+
+@pytest.mark.parametrize("command", [(f"{BIN}/twistd", "-n", "eventserver"), (f"{BIN}/eventserver", "run")])
+def test_wrong_settings_are_lines_on_standard_error_and_exit_code_1(tmp_path, command):
+    done = run(tmp_path, *command, "--listen", "bogus", "--handler", "consol", "-c", "gone.toml")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3
+    assert lines[0] == "eventserver: gone.toml: cannot be read: No such file or directory"
+    assert lines[1].startswith("eventserver: --listen bogus: endpoints: `bogus` begins with no scheme")
+    assert lines[2].startswith("eventserver: --handler consol: type: no handler is called `consol`")
+
+
+def test_a_wrong_option_is_one_line_and_exit_code_1(tmp_path):
+    done = run(tmp_path, f"{BIN}/twistd", "-n", "eventserver", "--bogus")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "eventserver: option --bogus not recognized (see --help)\n"
+
+
+def test_help_exits_with_0(tmp_path):
+    done = run(tmp_path, f"{BIN}/twistd", "eventserver", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "EXAMPLES" in done.stdout
+
+
+def test_check_exits_with_1(tmp_path):
+    (tmp_path / "bad.toml").write_text("memry = 1\nx = 2\n")
+    done = run(tmp_path, f"{BIN}/eventserver", "check", "bad.toml")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "bad.toml: memry: unknown key; did you mean `memory`?",
+        "bad.toml: x: unknown key",
+    ]
+
+
+def test_a_port_in_use_is_named_without_traceback_and_exit_code_1(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        listen = f"tcp:{port}:interface=127.0.0.1"
+        done = run(tmp_path, f"{BIN}/twistd", "-n", "eventserver", "--listen", listen, "--handler", "null")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if " error " in line]
+    assert str(port) in line
+    assert "listener.tcp" in line
+
+
+def test_events_go_to_standard_output_and_everything_else_does_not(tmp_path, start):
+    """What a handler prints becomes a line of the log; a pidfile is not left behind."""
+    (tmp_path / "printing.py").write_text("def on_event(event):\n    print('seen ' + event.message)\n")
+    server = start(
+        f"{BIN}/twistd", "-n", "eventserver", "--listen", "tcp:0:interface=127.0.0.1", "--handler", "console",
+        "--handler", "printing:on_event",
+    )  # fmt: skip
+    port = int(server.wait_for(r"127\.0\.0\.1:(\d+)")[1])
+    with socket.create_connection(("127.0.0.1", port)) as peer:
+        peer.sendall(b"hello\n")
+        event = json.loads(server.output_line())
+        server.wait_for(r"seen hello")
+        assert not list(tmp_path.glob("*.pid"))
+    out, log = server.stop()
+    assert (event["message"], event["listener"]) == ("hello", "tcp")
+    assert out == ""
+    assert "Traceback" not in log
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (info |warn ) ", line) for line in log.splitlines()), log
+
+
+def test_the_reactor_is_asyncios_unless_another_is_asked_for(tmp_path, start):
+    words = ["eventserver", "--listen", "tcp:0:interface=127.0.0.1", "--handler", "null"]
+    for reactor, name in (([], "AsyncioSelectorReactor"), (["--reactor=epoll"], "EPollReactor")):
+        server = start(f"{BIN}/twistd", "-n", *reactor, *words)
+        server.wait_for(f"reactor class: .*{name}")
+        server.wait_for(r"127\.0\.0\.1:\d+")
+        server.stop()
+
+
+def test_uvloop_can_be_asked_for(start):
+    pytest.importorskip("uvloop", reason="an optional dependency")
+    listen = ["--listen", "tcp:0:interface=127.0.0.1"]
+    server = start(f"{BIN}/twistd", "-n", "--reactor=uvloop", "eventserver", *listen, "--handler", "null")
+    server.wait_for(r"reactor class: .*AsyncioSelectorReactor")
+    server.wait_for(r"127\.0\.0\.1:\d+")
+    assert "uvloop" in Path(f"/proc/{server.process.pid}/maps").read_text()
+    server.stop()
+
+
+def test_a_log_file_that_is_asked_for_is_used(tmp_path, start):
+    server = start(
+        f"{BIN}/twistd", "-n", "--logfile=own.log", "--pidfile=own.pid", "eventserver",
+        "--listen", "tcp:0:interface=127.0.0.1", "--handler", "console",
+    )  # fmt: skip
+    # Nothing says on standard error that it is ready: the console says so, once something arrives.
+    own = tmp_path / "own.log"
+    while not (own.exists() and (match := re.search(r"127\.0\.0\.1:(\d+)", own.read_text()))):
+        assert server.process.poll() is None
+    with socket.create_connection(("127.0.0.1", int(match[1]))) as peer:
+        peer.sendall(b"hello\n")
+        assert json.loads(server.output_line())["message"] == "hello"
+    assert int((tmp_path / "own.pid").read_text()) == server.process.pid
+    assert server.stop() == ("", "")

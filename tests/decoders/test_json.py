@@ -1,0 +1,276 @@
+"""The decoder `json`: the verdicts of its documentation, one by one."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventserver import options
+from eventserver.decoders.json import JsonDecoder, JsonOptions
+from eventserver.event import Event
+from tests.decoders.conformance import NASTY, RECEIVED, DecoderConformance, batch
+
+NOON = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
+
+
+class TestJsonConformance(DecoderConformance):
+    """The contract of every decoder."""
+
+    def make(self) -> JsonDecoder:
+        return JsonDecoder()
+
+    def samples(self) -> list[bytes]:
+        return [
+            b'{"message":"hello","n":1}',
+            b'{"time":"2026-11-22T12:00:00Z","user":{"tags":["a","b"]}}',
+            b'{"n":-1.5}',
+        ]
+
+
+def decode(*frames: bytes, **settings: Any) -> list[Event]:
+    return JsonDecoder(JsonOptions(**settings)).decode(batch(*frames))
+
+
+def one(frame: bytes, **settings: Any) -> Event:
+    """The event of a frame, which is the same alone and in company."""
+    [event] = decode(frame, **settings)
+    _, again, _ = decode(b'{"n":1}', frame, b'{"n":2}', **settings)
+    assert again.replace(id=event.id) == event
+    return event
+
+
+def test_message_time_and_type_are_taken_out_and_the_rest_is_fields() -> None:
+    event = one(b'{"message":"m","time":"2026-11-22T13:00:00+01:00","type":"t","user":{"id":7}}')
+    assert (event.message, event.time, event.type, event.fields) == ("m", NOON, "t", {"user": {"id": 7}})
+
+
+def test_without_these_keys_there_are_defaults() -> None:
+    event = one(b'{"n":1}')
+    assert (event.message, event.time, event.type, event.fields) == ("", RECEIVED, "json", {"n": 1})
+
+
+def test_the_keys_are_settings() -> None:
+    event = one(
+        b'{"msg":"m","ts":1795348800,"kind":"t","message":"x"}', message_key="msg", time_key="ts", type_key="kind"
+    )
+    assert (event.message, event.time, event.type, event.fields) == ("m", NOON, "t", {"message": "x"})
+
+
+def test_an_empty_key_takes_nothing() -> None:
+    event = one(
+        b'{"message":"m","time":1,"type":"t","":"e"}', message_key="", time_key="", type_key="", event_type="log"
+    )
+    assert (event.message, event.time, event.type) == ("", RECEIVED, "log")
+    assert event.fields == {"message": "m", "time": 1, "type": "t", "": "e"}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("null", ""), ("42", "42"), ("true", "true"), ('{"a":[1]}', '{"a":[1]}')],
+)
+def test_a_message_that_is_no_text_stays_in_the_fields_too(value: str, message: str) -> None:
+    event = one(b'{"message":%s}' % value.encode())
+    assert (event.message, event.fields) == (message, {"message": json.loads(value)})
+
+
+@pytest.mark.parametrize("value", ["null", "1", '""', "[]"])
+def test_a_type_that_is_no_text_stays_in_the_fields(value: str) -> None:
+    event = one(b'{"type":%s}' % value.encode())
+    assert (event.type, event.fields) == ("json", {"type": json.loads(value)})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '"2026-11-22T12:00:00Z"',
+        '"2026-11-22t12:00:00z"',
+        '"2026-11-22 12:00:00.000000+00:00"',
+        '"2026-11-22T12:00:00"',
+        '"2026-11-22T06:30:00-05:30"',
+        "1795348800",
+        "1795348800.0",
+        "1795348800000",
+        "1795348800000000",
+        "1795348800000000000",
+    ],
+)
+def test_times_are_rfc_3339_or_numbers_since_1970(value: str) -> None:
+    event = one(b'{"time":%s}' % value.encode())
+    assert (event.time, event.fields) == (NOON, {})
+    assert event.time.tzinfo is dt.UTC
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '"yesterday"',
+        '"2026-11-22"',
+        '""',
+        '"2026-13-22T12:00:00Z"',
+        '"0001-01-01T00:00:00+14:00"',
+        "null",
+        "true",
+        "[]",
+        "1e300",
+    ],
+)
+def test_a_time_that_cannot_be_read_stays_in_the_fields(value: str) -> None:
+    event = one(b'{"time":%s}' % value.encode())
+    assert (event.time, event.fields) == (RECEIVED, {"time": json.loads(value)})
+
+
+def test_an_array_gives_an_event_for_each_object() -> None:
+    events = decode(b'{"n":0}', b'[{"n":1},{"n":2},{"n":3}]', b"[]", b'{"n":4}')
+    stem = batch().id
+    assert [(e.id, e.fields["n"]) for e in events] == [
+        (f"{stem}-0", 0), (f"{stem}-1", 1), (f"{stem}-1.1", 2), (f"{stem}-1.2", 3), (f"{stem}-3", 4)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("blank", [b"", b"  ", b"\t\r\n", b"\0", b"\xef\xbb\xbf", b"[ ]"])
+def test_a_blank_frame_gives_no_event(blank: bytes) -> None:
+    assert decode(blank) == []
+    assert [e.fields for e in decode(b'{"n":1}', blank, b'{"n":2}')] == [{"n": 1}, {"n": 2}]
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (b"null", "neither an object nor an array of objects"),
+        (b'"text"', "neither an object nor an array of objects"),
+        (b"42", "neither an object nor an array of objects"),
+        (b'[{"n":1},2]', "neither an object nor an array of objects"),
+        (b'[[{"n":1}]]', "neither an object nor an array of objects"),
+        (b'{"a":NaN}', "malformed"),
+        (b'{"a":-Infinity}', "malformed"),
+        (b'{"a":1e999}', "out of range"),
+        (b'{"a":' + b"9" * 4301 + b"}", "out of range"),
+        (b'{"a":"\\ud800"}', "truncated"),
+        (b'{"a":"\\udc00 x"}', "surrogate"),
+        (b'{"\\ud800 and more":1}', "surrogate"),
+        (b'{"a":"\xed\xa0\x80"}', "utf-8"),
+        (b'{"a":"\xff"}', "utf-8"),
+        (b'{"a":"\x01"}', "malformed"),
+        (b'{"a":1,}', "trailing comma"),
+        (b'{"a":1} x', "trailing characters"),
+        (b'{"a":1}{"b":2}', "trailing characters"),
+        (b'{"a":1', "truncated"),
+        (b"{'a':1}", "malformed"),
+        (b'{"a":' * 65 + b"1" + b"}" * 65, "nested deeper than 64"),
+        (b'{"a":' + b"[" * 64 + b"]" * 64 + b"}", "nested deeper than 64"),
+        (b'[{"a":' + b"[" * 63 + b"]" * 63 + b"}]", "nested deeper than 64"),
+        (b'{"a":' * 100_000, "nested deeper than 64"),
+        (json.dumps({f"k{n}": n for n in range(1001)}).encode(), "more than 1000 keys"),
+        (json.dumps({"a": [{f"k{n}": n for n in range(500)}] * 2}).encode(), "more than 1000 keys"),
+    ],
+)
+def test_what_is_undecodable_says_why_and_keeps_its_bytes(frame: bytes, reason: str) -> None:
+    event = one(frame)
+    assert event.type == "undecodable"
+    assert reason in event.fields["error"]
+    assert event.raw_bytes == frame
+
+
+@pytest.mark.parametrize(
+    ("frame", "fields"),
+    [
+        (b'{"a":1,"a":2}', {"a": 2}),
+        (b'{"a":9223372036854775807,"b":-9223372036854775808}', {"a": 2**63 - 1, "b": -(2**63)}),
+        (b'{"a":9223372036854775808,"b":[-9223372036854775809]}', {"a": str(2**63), "b": [str(-(2**63) - 1)]}),
+        (b'{"a":{"b":18446744073709551616}}', {"a": {"b": str(2**64)}}),
+        (b'{"a":' + b"9" * 4000 + b"}", {"a": "9" * 4000}),
+        (b'{"a":1e-999,"b":-0,"c":1E2}', {"a": 0.0, "b": 0, "c": 100.0}),
+        (b'{"a":"9223372036854775808999"}', {"a": "9223372036854775808999"}),
+        (b'{"a":"\\ud83d\\ude00\\u0000"}', {"a": "\U0001f600\0"}),
+        (b'\xef\xbb\xbf{"a":1}', {"a": 1}),
+        (b' {"a":1}\r\n', {"a": 1}),
+        (b'{"a":1}\0', {"a": 1}),
+        (b'{\n"a":\n1\n}', {"a": 1}),
+        (b'{"a":' * 64 + b"1" + b"}" * 64, None),
+        (b'{"a":"' + b"[" * 500 + b'"}', {"a": "[" * 500}),
+        (json.dumps({f"k{n}": n for n in range(1000)}).encode(), {f"k{n}": n for n in range(1000)}),
+    ],
+)
+def test_what_is_odd_but_readable_has_its_documented_value(frame: bytes, fields: dict[str, Any] | None) -> None:
+    event = one(frame)
+    assert event.type == "json"
+    assert event.fields == (json.loads(frame) if fields is None else fields)
+    msgspec.json.encode(event)
+
+
+def test_the_limits_of_an_array_hold_for_each_of_its_objects() -> None:
+    events = decode(json.dumps([{f"k{n}": n for n in range(600)}] * 3).encode())
+    assert [len(e.fields) for e in events] == [600, 600, 600]
+
+
+def test_depth_and_keys_are_settings() -> None:
+    assert one(b'{"a":{"b":1}}', max_depth=1).type == "undecodable"
+    assert one(b'{"a":1}', max_depth=1).type == "json"
+    assert one(b'{"a":1,"b":{"c":1}}', max_keys=2).type == "undecodable"
+    assert one(b'{"a":1,"b":2}', max_keys=2).type == "json"
+
+
+@pytest.mark.parametrize("settings", [{"max_depth": 0}, {"max_depth": 201}, {"max_keys": 0}, {"type": "x"}])
+def test_wrong_settings_are_refused(settings: dict[str, Any]) -> None:
+    """`type` is the listener's: the events' is `event_type`."""
+    made, problems = options.parse(JsonOptions, settings)
+    assert made is None
+    assert [key for key, _ in problems] == list(settings)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [b'{"a":1}{"b":2}', b'{"c":', b"3}"],
+        [b'{"a":1}{"b":2}', b'{"c":3'],
+        [b'{"a":{}', b'"b":2}', b'{"c":3}{"d":4}'],
+        [b'{"a":1}', b"", b'{"b":1}{"c":1}'],
+        [b'{"a":"', b'"}', b"{}{}"],
+        [b'{"a":[{}', b"{}]}{}"],
+        [b'{"a":1}\n{"b":2}', b"{", b"}"],
+    ],
+)
+def test_no_frame_gets_into_the_event_of_another(frames: list[bytes]) -> None:
+    """Frames of several peers are decoded in one call, so values must not cross from one to the next."""
+    alone = [(event.type, event.fields) for frame in frames for event in decode(frame)]
+    assert [(event.type, event.fields) for event in decode(*frames)] == alone
+
+
+_bits = st.sampled_from(
+    [b"{", b"}", b"[", b"]", b'"a":', b"1", b",", b"{}", b'"', b"\n", b" ", b"9" * 19, b"\xff", b"\\"]
+)
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.lists(st.lists(_bits, max_size=8).map(b"".join) | st.sampled_from(NASTY[:30]), max_size=5))
+def test_a_batch_decodes_as_its_frames_do_one_by_one(frames: list[bytes]) -> None:
+    """The call for the whole batch is only faster."""
+    alone = [(event.type, event.message, event.fields) for frame in frames for event in decode(frame)]
+    assert [(event.type, event.message, event.fields) for event in decode(*frames)] == alone
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=8), _values, max_size=5), min_size=1, max_size=4))
+def test_every_object_comes_through_as_it_is_but_for_huge_integers(objects: list[dict[str, Any]]) -> None:
+    events = decode(*(json.dumps(value, ensure_ascii=False).encode("utf-8") for value in objects),
+                    message_key="", time_key="", type_key="")  # fmt: skip
+    assert [event.fields for event in events] == [_tamed(value) for value in objects]
+    assert all(event.type == "json" for event in events)
+    msgspec.json.encode(events)
+
+
+def _tamed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tamed(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_tamed(child) for child in value]
+    return str(value) if type(value) is int and not -(2**63) <= value < 2**63 else value

@@ -1,0 +1,52 @@
+"""What holds for every decoder and any bytes at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eventserver.decoders.function import FunctionDecoder
+from eventserver.decoders.json import JsonDecoder
+from eventserver.decoders.syslog import SyslogDecoder
+from eventserver.decoders.text import TextDecoder
+from eventserver.event import frame_index
+from tests.decoders.conformance import batch
+
+#: One of each, kept for all examples: what one batch leaves behind must not harm the next.
+DECODERS: list[Any] = [
+    # Chosen by hypothesis, not by `parametrize`: pytest-twisted does not bear both on one test.
+    TextDecoder(),
+    JsonDecoder(),
+    SyslogDecoder(),
+    FunctionDecoder(lambda frame: msgspec.json.decode(frame), "loads"),
+]
+
+_starts = st.sampled_from(
+    [b"", b"<13>", b"<13>1 ", b"<13>1 2026-11-22T10:00:00Z ", b"<13>1 - h a p m [a b=", b"<13>Nov 22 10:00:00 ",
+     b"<189>1: ", b"{", b"[{"]
+)  # fmt: skip
+_frames = st.lists(st.tuples(_starts, st.binary(max_size=30)).map(b"".join), max_size=6)
+
+
+@settings(max_examples=200)
+@given(decoder=st.sampled_from(DECODERS), frames=_frames, truncated=st.sets(st.integers(0, 5)))
+def test_any_bytes_become_events_that_can_be_written(decoder: Any, frames: list[bytes], truncated: set[int]) -> None:
+    """Nothing raises; ids are unique and in the order of the frames; JSON takes every event."""
+    marks = {index: ("truncated",) for index in truncated if index < len(frames)}
+    events = decoder.decode(batch(*frames, marks=marks))
+    assert len({event.id for event in events}) == len(events)
+    indexes = [frame_index(event.id) for event in events]
+    assert indexes == sorted(indexes)
+    assert all(event.context.get("truncated", False) is (frame_index(event.id) in marks) for event in events)
+    for event in events:
+        assert msgspec.json.decode(msgspec.json.encode(event))["id"] == event.id
+
+
+@given(decoder=st.sampled_from(DECODERS), frames=_frames)
+def test_a_frame_decodes_in_company_as_it_does_alone(decoder: Any, frames: list[bytes]) -> None:
+    """No frame, and no peer, has a say in the events of another."""
+    alone = [event.replace(id="") for frame in frames for event in decoder.decode(batch(frame))]
+    assert [event.replace(id="") for event in decoder.decode(batch(*frames))] == alone

@@ -1,0 +1,284 @@
+"""One handler's loop on bad days: retries, culprits, parking, dead letters, time limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet import error
+from twisted.internet.defer import Deferred
+
+from eventserver.delivery import RetryOptions
+from eventserver.errors import PartialFailure, PermanentFailure, TemporaryFailure
+from eventserver.interfaces import Parked
+from eventserver.options import Duration
+
+from .world import Recorder, World
+
+
+@pytest.fixture
+def world() -> Any:
+    world = World()
+    yield world
+    world.check()
+
+
+def dead(world: World, name: str = "h") -> list[Parked]:
+    return [one for one in world.journal.parked(name) if one.next_attempt is None]
+
+
+@pytest.mark.parametrize(
+    "failure", [TemporaryFailure("busy"), ConnectionRefusedError(), error.ConnectionLost(), error.DNSLookupError()]
+)
+def test_a_destination_that_is_unwell_gets_the_same_pile_again(world: World, failure: Exception) -> None:
+    recorder = Recorder(failure, failure)
+    delivery = world.add(recorder)
+    world.put("a", "b")
+    assert delivery.unwell is not None
+    assert delivery.position == 0
+    world.clock.advance(1)
+    assert recorder.piles == [["a", "b"], ["a", "b"]]
+    world.clock.advance(1.9)
+    assert len(recorder.piles) == 2
+    world.clock.advance(0.1)
+    assert recorder.done == ["a", "b"]
+    assert delivery.unwell is None
+    assert delivery.counters.redelivered == 4
+    assert delivery.counters.dead_lettered == 0
+
+
+def test_waits_grow_to_the_longest_and_start_anew_after_a_success(world: World) -> None:
+    recorder = Recorder(*[TemporaryFailure()] * 8)
+    world.add(recorder, retry=RetryOptions(initial_interval=Duration(1), max_interval=Duration(4)))
+    world.put("a")
+    for wait in (1, 2, 4, 4, 4, 4, 4, 4):
+        assert not recorder.done
+        world.clock.advance(wait)
+    assert recorder.done == ["a"]
+    recorder.plan = [TemporaryFailure()]
+    world.put("b")
+    world.clock.advance(1)
+    assert recorder.done == ["a", "b"]
+
+
+def test_the_destination_says_when_to_come_again(world: World) -> None:
+    recorder = Recorder(TemporaryFailure("full", retry_after=30))
+    world.add(recorder)
+    world.put("a")
+    world.clock.advance(29)
+    assert not recorder.done
+    world.clock.advance(1)
+    assert recorder.done == ["a"]
+
+
+def test_a_permanent_failure_is_a_dead_letter_at_once(world: World) -> None:
+    delivery = world.add(Recorder(PermanentFailure("never")))
+    world.put("a", "b")
+    assert [letter.event.message for letter in dead(world)] == ["a", "b"]
+    assert delivery.counters.dead_lettered == 2
+    assert delivery.position == 2
+
+
+def test_the_culprit_is_found_and_parked_and_the_rest_goes_on(world: World) -> None:
+    recorder = Recorder(bad={"b": ValueError("bad b")})
+    delivery = world.add(recorder)
+    world.put("a", "b", "c")
+    assert recorder.piles == [["a", "b", "c"], ["a"], ["b"], ["c"]]
+    assert recorder.done == ["a", "c"]
+    assert delivery.position == 3
+    assert delivery.counters.parked == 1
+    world.put("d")
+    assert recorder.done == ["a", "c", "d"]
+
+
+def test_a_parked_event_is_tried_apart_and_delivered_when_it_can_be(world: World) -> None:
+    recorder = Recorder(bad={"b": ValueError("not yet")})
+    delivery = world.add(recorder)
+    world.put("a", "b")
+    recorder.bad.clear()
+    world.clock.advance(1)
+    assert recorder.done == ["a", "b"]
+    assert delivery.counters.parked == 0
+    assert world.journal.parked("h") == []
+
+
+def test_a_parked_event_is_dead_after_max_attempts_with_its_whole_story(world: World) -> None:
+    recorder = Recorder(bad={"b": ValueError("bad b")})
+    delivery = world.add(recorder, retry=RetryOptions(max_attempts=3, initial_interval=Duration(1)))
+    start = world.now()
+    world.put("b")
+    world.clock.advance(1)
+    world.clock.advance(2)
+    (letter,) = dead(world)
+    assert letter.attempts == 3
+    assert letter.error == "ValueError: bad b"
+    assert "in handle" in letter.traceback
+    assert letter.frame == b"b"
+    assert (letter.first_attempt, letter.last_attempt) == (start, world.now())
+    assert delivery.counters.dead_lettered == 1
+    assert delivery.counters.parked == 0
+    world.clock.advance(1000)
+    assert len(recorder.piles) == 3
+
+
+def test_a_partial_failure_names_events_and_the_others_are_done(world: World) -> None:
+    class Partial(Recorder):
+        def handle(self, pile: list[Any]) -> None:
+            texts = {event.message: event.id for event in pile}
+            self.piles.append(list(texts))
+            errors: dict[str, BaseException] = {
+                "dead": PermanentFailure("no"),
+                "later": TemporaryFailure("soon"),
+                "odd": ValueError("odd"),
+            }
+            raise PartialFailure({texts[text]: errors[text] for text in texts if text in errors})
+
+    recorder = Partial()
+    delivery = world.add(recorder)
+    world.put("fine", "dead", "later", "odd")
+    counters = delivery.counters
+    assert (counters.delivered, counters.dead_lettered, counters.parked) == (1, 1, 1)
+    assert delivery.position == 0
+    recorder.handle = lambda pile: recorder.piles.append(recorder.texts(pile))  # type: ignore[method-assign]  # now well
+    world.clock.advance(1)
+    assert recorder.piles[1:] == [["later"], ["odd"]]
+    assert delivery.position == 4
+
+
+def test_a_partial_failure_of_a_handler_of_frames_names_frames(world: World) -> None:
+    class Partial(Recorder):
+        def handle(self, pile: list[Any]) -> None:
+            raise PartialFailure({pile[0].id_of(1): PermanentFailure("too large")})
+
+    delivery = world.add(Partial(wants="frames"), max_events=3)
+    world.put("a", "b", "c")
+    (letter,) = dead(world)
+    assert (letter.event.message, letter.frame) == ("b", b"b")
+    assert delivery.counters.delivered == 2
+
+
+def test_names_of_events_that_were_not_given_are_ignored(world: World) -> None:
+    delivery = world.add(Recorder(PartialFailure({"nobody-0": ValueError()})))
+    world.put("a")
+    assert delivery.counters.delivered == 1
+
+
+def test_a_hundred_parked_in_a_row_mean_that_the_destination_is_unwell(world: World) -> None:
+    """Nothing more is parked, nothing is dead-lettered, and one event alone shows when all is well again."""
+    recorder = Recorder()
+    recorder.bad = {str(number): ValueError("down") for number in range(300)}
+    delivery = world.add(recorder, retry=RetryOptions(max_attempts=2, initial_interval=Duration(1)))
+    world.put(*map(str, range(300)))
+    for _ in range(20):
+        world.clock.advance(0)
+    assert delivery.counters.parked == 100
+    assert delivery.unwell is not None
+    calls = len(recorder.piles)
+    for _ in range(50):
+        world.clock.advance(60)
+    assert delivery.counters.dead_lettered == 0
+    assert len(recorder.piles) <= calls + 60
+    assert all(pile == ["100"] for pile in recorder.piles[calls:])
+    recorder.bad.clear()
+    for _ in range(50):
+        world.clock.advance(60)
+    assert sorted(map(int, recorder.done)) == list(range(300))
+    assert delivery.counters.parked == 0
+
+
+def test_ordered_waits_in_place_and_gives_up_after_max_attempts(world: World) -> None:
+    recorder = Recorder(bad={"b": ValueError("bad b")})
+    delivery = world.add(recorder, ordered=True, retry=RetryOptions(max_attempts=3, initial_interval=Duration(1)))
+    world.put("a", "b", "c")
+    world.put("d")
+    assert recorder.done == ["a"]
+    world.clock.advance(1)
+    world.clock.advance(2)
+    assert recorder.done == ["a", "c", "d"]
+    assert [letter.event.message for letter in dead(world)] == ["b"]
+    assert delivery.counters.parked == 0
+
+
+def test_a_call_over_its_time_is_cancelled_and_concerns_its_events(world: World) -> None:
+    stuck: Deferred[None] = Deferred()
+    recorder = Recorder(stuck)
+    delivery = world.add(recorder, timeout=Duration(5))
+    world.put("a", "b")
+    world.clock.advance(5)
+    assert stuck.called
+    assert recorder.done == ["a", "b"]
+    assert delivery.counters.failures == {"timeout": 1}
+
+
+def test_a_single_event_that_takes_too_long_is_parked(world: World) -> None:
+    delivery = world.add(Recorder(Deferred(), Deferred()), timeout=Duration(5))
+    world.put("a")
+    world.clock.advance(5)
+    assert delivery.counters.parked == 1
+    assert "took longer than 5 s" in world.journal.parked("h")[0].error
+    world.clock.advance(1)
+    world.clock.advance(5)
+    world.clock.advance(2)
+    assert delivery.counters.delivered == 1
+
+
+def test_no_second_thread_is_started_while_one_runs_past_its_time(world: World) -> None:
+    recorder = Recorder(Deferred())
+    world.add(recorder, timeout=Duration(5))
+    world.put("a", "b")
+    recorder.busy = True  # type: ignore[attr-defined]  # as a handler with `thread = true` has it
+    world.clock.advance(5)
+    world.clock.advance(5)
+    assert len(recorder.piles) == 1
+    recorder.busy = False  # type: ignore[attr-defined]
+    world.clock.advance(0.25)
+    assert recorder.done == ["a", "b"]
+
+
+def test_one_lane_that_fails_costs_the_others_nothing(world: World) -> None:
+    recorder = Recorder(None, TemporaryFailure())
+    delivery = world.add(recorder, concurrency=2)
+    world.put("a", "b", peers=["a", "b"])
+    assert recorder.done == ["a"]
+    assert delivery.position == 0
+    world.clock.advance(1)
+    assert recorder.done == ["a", "b"]
+    assert delivery.position == 2
+
+
+def test_a_drain_gives_parked_events_one_more_attempt(world: World) -> None:
+    recorder = Recorder(bad={"b": ValueError()})
+    delivery = world.add(recorder)
+    world.put("b")
+    drained: list[None] = []
+    delivery.drain().addCallback(drained.append)
+    world.clock.advance(0)
+    assert drained == [None]
+    assert len(recorder.piles) == 2
+    assert delivery.lost() == 1
+    delivery.stop()
+
+
+def test_parked_events_survive_their_loop(world: World) -> None:
+    """What the journal kept is tried again by the next loop with the same name."""
+    first = world.add(Recorder(bad={"b": ValueError()}))
+    world.put("b")
+    first.stop()
+    world.deliveries.remove(first)
+    recorder = Recorder()
+    second = world.add(recorder)
+    assert second.counters.parked_at_start == 1
+    world.clock.advance(1)
+    assert recorder.done == ["b"]
+
+
+def test_dead_letters_in_memory_are_bounded_and_the_oldest_go_first(world: World) -> None:
+    world.journal.max_parked = 2
+    forgotten: list[str] = []
+    world.journal._log_forgotten = lambda parked: forgotten.append(parked.event.message)
+    world.add(Recorder(bad={text: PermanentFailure() for text in "abc"}))
+    for text in "abc":
+        world.put(text)
+    assert [letter.event.message for letter in dead(world)] == ["b", "c"]
+    assert forgotten == ["a"]
+    assert world.journal.forgotten == 1

@@ -1,0 +1,259 @@
+"""The gate before the journal: bounds, pauses, acknowledgements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from eventserver.errors import Expired, Stopped
+from eventserver.event import size_of
+
+from .world import Recorder, World
+
+
+class Listener:
+    """Notes what the intake tells listeners."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def pause(self) -> None:
+        self.told.append("pause")
+
+    def resume(self) -> None:
+        self.told.append("resume")
+
+
+@pytest.fixture
+def world() -> Any:
+    world = World(max_bytes=10_000)
+    yield world
+    world.check()
+
+
+def stuck() -> tuple[Recorder, Deferred[None]]:
+    waits: Deferred[None] = Deferred()
+    return Recorder(waits), waits
+
+
+def fill(world: World, until: float) -> None:
+    while world.journal.size < until:
+        assert world.put("x" * 500) is not None
+
+
+def test_listeners_pause_near_the_bound_and_resume_when_it_has_been_emptied(world: World) -> None:
+    listener = Listener()
+    world.intake.add_listener(listener)  # type: ignore[arg-type]  # only what the intake calls
+    recorder, waits = stuck()
+    world.add(recorder, max_lag=1_000_000)
+    fill(world, 7_000)
+    assert listener.told == []
+    fill(world, 8_000)
+    assert listener.told == ["pause"]
+    assert world.put("x" * 500) is not None
+    waits.callback(None)
+    assert listener.told == ["pause", "resume"]
+
+
+def test_a_batch_that_does_not_fit_is_refused_and_nothing_is_lost(world: World) -> None:
+    recorder, waits = stuck()
+    world.add(recorder, max_lag=1_000_000)
+    taken = 0
+    while world.put("x" * 500) is not None:
+        taken += 1
+    assert world.intake.paused
+    assert world.journal.size <= 10_000
+    waits.callback(None)
+    assert len(recorder.done) + 1 == taken
+    assert not world.intake.paused
+
+
+def test_a_batch_larger_than_the_journal_is_taken_by_an_empty_one(world: World) -> None:
+    recorder = Recorder()
+    world.add(recorder)
+    assert world.put("x" * 20_000) == 1
+    assert len(recorder.done) == 1
+
+
+def test_a_handler_that_is_max_lag_behind_pauses_listeners(world: World) -> None:
+    listener = Listener()
+    world.intake.add_listener(listener)  # type: ignore[arg-type]
+    recorder, waits = stuck()
+    world.add(recorder, max_lag=2_000)
+    fill(world, 1_900)
+    assert listener.told == ["pause"]
+    waits.callback(None)
+    assert listener.told == ["pause", "resume"]
+
+
+def test_drop_oldest_moves_only_this_handlers_cursor(world: World) -> None:
+    recorder, waits = stuck()
+    lossy = world.add(recorder, name="lossy", when_full="drop_oldest", max_lag=2_000)
+    other = Recorder()
+    whole = world.add(other, name="whole")
+    for number in range(20):
+        world.put(f"{number:0500}")
+    assert not world.intake.paused
+    assert len(other.done) == 20
+    assert whole.counters.expired == 0
+    waits.callback(None)
+    assert lossy.counters.expired > 0
+    assert lossy.counters.passed + lossy.counters.expired == 20
+    assert recorder.done == [f"{number:0500}" for number in range(1 + lossy.counters.expired, 20)]
+
+
+def test_a_full_journal_asks_first_whoever_holds_its_oldest_batch(world: World) -> None:
+    """The lossy handler gives up its oldest; the blocking one, which is at the head, is not asked."""
+    recorder, waits = stuck()
+    lossy = world.add(recorder, name="lossy", when_full="drop_oldest", max_lag=1_000_000)
+    world.add(Recorder(), name="whole")
+    for _ in range(40):
+        assert world.put("x" * 500) is not None
+    assert not world.intake.paused
+    assert lossy.counters.expired > 0
+    waits.callback(None)
+
+
+class Acks:
+    """Collects acknowledgements in the order in which they come."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, Any]] = []
+
+    def expect(self, world: World, position: int | None, level: Any = "delivered", **options: Any) -> None:
+        assert position is not None
+
+        def done(failure: Failure | None) -> None:
+            self.seen.append((position, failure and failure.type))
+
+        world.intake.watch(level, position, done, **options)
+
+
+def test_memory_is_acknowledged_at_once(world: World) -> None:
+    recorder, waits = stuck()
+    world.add(recorder)
+    acks = Acks()
+    acks.expect(world, world.put("a"), "memory")
+    assert acks.seen == [(1, None)]
+    waits.callback(None)
+
+
+def test_durable_is_refused_by_a_journal_in_memory(world: World) -> None:
+    with pytest.raises(ValueError, match="never durable"):
+        Acks().expect(world, 1, "durable")
+
+
+def test_delivered_waits_for_every_handler_in_the_order_of_positions(world: World) -> None:
+    one, waits_one = stuck()
+    two, waits_two = stuck()
+    world.add(one, name="one")
+    world.add(two, name="two")
+    acks = Acks()
+    positions = [world.put("a"), world.put("b"), world.put("c")]
+    for position in (positions[2], positions[0], positions[1]):
+        acks.expect(world, position)
+    waits_two.callback(None)
+    assert acks.seen == []
+    waits_one.callback(None)
+    assert acks.seen == [(1, None), (2, None), (3, None)]
+
+
+def test_what_is_settled_already_is_acknowledged_before_watch_returns(world: World) -> None:
+    world.add(Recorder())
+    acks = Acks()
+    acks.expect(world, world.put("a"))
+    assert acks.seen == [(1, None)]
+
+
+def test_handlers_that_are_not_required_are_not_waited_for(world: World) -> None:
+    recorder, waits = stuck()
+    world.add(recorder, required_for_ack=False)
+    acks = Acks()
+    acks.expect(world, world.put("a"))
+    assert acks.seen == [(1, None)]
+    waits.callback(None)
+
+
+def test_a_watch_may_be_narrowed_to_some_handlers(world: World) -> None:
+    recorder, waits = stuck()
+    world.add(recorder, name="slow")
+    world.add(Recorder(), name="quick")
+    acks = Acks()
+    acks.expect(world, world.put("a"), handlers=["quick"])
+    assert acks.seen == [(1, None)]
+    waits.callback(None)
+
+
+def test_filtered_parked_and_dead_events_count_as_settled(world: World) -> None:
+    world.add(Recorder(bad={"b": ValueError()}), select=lambda events: [e for e in events if e.message != "a"])
+    acks = Acks()
+    acks.expect(world, world.put("a", "b"))
+    assert acks.seen == [(2, None)]
+    world.deliveries[0].stop()
+
+
+def test_what_was_given_up_is_not_acknowledged(world: World) -> None:
+    """Not even what is in flight at that moment: nobody can promise it any more."""
+    recorder, waits = stuck()
+    world.add(recorder, when_full="drop_oldest", max_lag=2_000)
+    acks = Acks()
+    first = world.put("first")
+    acks.expect(world, first)
+    fill(world, 1_300)
+    assert acks.seen == []
+    world.put("y" * 500)
+    assert acks.seen == [(first, Expired)]
+    waits.callback(None)
+
+
+def test_a_stop_breaks_what_is_left_of_the_promises(world: World) -> None:
+    recorder, waits = stuck()
+    world.add(recorder)
+    acks = Acks()
+    acks.expect(world, world.put("a"))
+    world.intake.stop()
+    assert acks.seen == [(1, Stopped)]
+    assert world.put("b") is None
+    waits.callback(None)
+
+
+def test_a_handler_that_is_removed_is_waited_for_no_more(world: World) -> None:
+    recorder, _ = stuck()
+    delivery = world.add(recorder, name="gone")
+    world.add(Recorder(), name="stays")
+    acks = Acks()
+    acks.expect(world, world.put("a"))
+    assert acks.seen == []
+    delivery.stop()
+    world.deliveries.remove(delivery)
+    world.journal.drop_reader("gone")
+    world.intake.remove_consumer("gone")
+    assert acks.seen == [(1, None)]
+    assert world.journal.size == 0
+
+
+def test_a_listener_that_acknowledges_inside_done_may_put_again(world: World) -> None:
+    """Acknowledging lets a client send more: `done` puts, and its own watch is settled in turn."""
+    recorder, waits = stuck()
+    world.add(recorder)
+    seen: list[int] = []
+
+    def done(failure: Failure | None) -> None:
+        seen.append(len(seen))
+        if len(seen) < 3:
+            position = world.put("more")
+            assert position is not None
+            world.intake.watch("delivered", position, done)
+
+    position = world.put("a")
+    assert position is not None
+    world.intake.watch("delivered", position, done)
+    waits.callback(None)
+    assert seen == [0, 1, 2]
+
+
+def test_the_bound_counts_what_python_needs_for_each_frame(world: World) -> None:
+    assert size_of(world.batch("abc", "de")) == 5 + 2 * 41 + 400

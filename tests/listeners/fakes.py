@@ -1,0 +1,141 @@
+"""What listeners are tested against: an intake that records and can refuse, and the context round it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Callable, Collection
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from eventserver.counters import ListenerCounters
+from eventserver.event import Batch
+from eventserver.framing.lines import LinesFramer
+from eventserver.interfaces import AckLevel, IConnections, IIntake, IReplyWriter, ListenerContext
+
+NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
+
+
+@implementer(IIntake)
+class FakeIntake:
+    """Records batches. While `room` is 0 it refuses; another number is the count of batches that it still takes."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.room: int | None = None
+        self.position = 0
+        self.watches: list[tuple[int, Callable[[Failure | None], None]]] = []
+        self.on_put: Callable[[], None] = lambda: None
+
+    def put(self, batch: Batch) -> int | None:
+        if self.room == 0:
+            return None
+        if self.room is not None:
+            self.room -= 1
+        self.batches.append(batch)
+        self.position += len(batch.frames)
+        self.on_put()
+        return self.position
+
+    def watch(
+        self,
+        level: AckLevel,
+        position: int,
+        done: Callable[[Failure | None], None],
+        handlers: Collection[str] | None = None,
+    ) -> None:
+        assert level == "delivered"
+        self.watches.append((position, done))
+
+    def deliver(self) -> None:
+        """Keep every promise."""
+        watches, self.watches = self.watches, []
+        for _position, done in watches:
+            done(None)
+
+    @property
+    def frames(self) -> list[bytes]:
+        """All frames, in order."""
+        return [frame for batch in self.batches for frame in batch.frames]
+
+    @property
+    def peers(self) -> list[str]:
+        """The peer of each frame."""
+        return [batch.peer_of(index) for batch in self.batches for index in range(len(batch.frames))]
+
+    @property
+    def marks(self) -> list[tuple[str, ...]]:
+        """The marks of each frame."""
+        return [batch.marks.get(index, ()) for batch in self.batches for index in range(len(batch.frames))]
+
+
+@implementer(IConnections)
+class FakeConnections:
+    """Numbers connections, and knows which there are."""
+
+    def __init__(self) -> None:
+        self.writers: dict[int, IReplyWriter] = {}
+        self._numbers = itertools.count(1)
+
+    def add(self, writer: IReplyWriter) -> int:
+        number = next(self._numbers)
+        self.writers[number] = writer
+        return number
+
+    def remove(self, connection: int) -> None:
+        del self.writers[connection]
+
+
+def lines(**options: Any) -> Callable[[], LinesFramer]:
+    """A maker of framers for lines."""
+    return lambda: LinesFramer(LinesFramer.Options(**options))
+
+
+def make_context(reactor: Any, counters: ListenerCounters, **changes: Any) -> ListenerContext:
+    """A context with everything in it; `changes` replace some."""
+    ids = itertools.count()
+    values = {
+        "name": "test",
+        "decoder": "text",
+        "reactor": reactor,
+        "intake": FakeIntake(),
+        "connections": FakeConnections(),
+        "new_framer": lines(),
+        "new_datagram_framer": None,
+        "new_id": lambda: f"{next(ids):026}",
+        "now": lambda: NOW,
+        "log": Logger("tests.listeners"),
+        "counters": counters,
+    }
+    return ListenerContext(**{**values, **changes})
+
+
+class FakeTransport(StringTransport):
+    """A transport that says whether it is read, and that a test can fill up."""
+
+    aborted = False
+
+    @property
+    def reading(self) -> bool:
+        return self.producerState == "producing"
+
+    def abortConnection(self) -> None:
+        super().abortConnection()
+        self.aborted = True
+
+
+class MemoryReactor(MemoryReactorClock):
+    """A reactor without a loop: ports are remembered, and readers, for a test to call."""
+
+    def read_all(self) -> None:
+        """One turn: every reader reads."""
+        for reader in list(self.readers):
+            reader.doRead()
+
+
+assert issubclass(MemoryReactor, Clock)

@@ -1,0 +1,40 @@
+"""Both listeners under the suite that every listener has to pass."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from eventserver.interfaces import ListenerContext
+from eventserver.listeners.datagram import DatagramListener
+from eventserver.listeners.stream import StreamListener
+from tests.listeners.conformance import ListenerConformance, Setting
+from tests.listeners.fakes import FakeTransport
+
+
+class TestStreamListener(ListenerConformance):
+    def make(self, context: ListenerContext) -> Any:
+        return StreamListener(StreamListener.Options(endpoints=("tcp:5140",)), context)
+
+    def send(self, setting: Setting, frames: list[bytes]) -> None:
+        protocol = setting.reactor.tcpServers[-1][1].buildProtocol(IPv4Address("TCP", "192.0.2.1", 1))
+        protocol.makeConnection(FakeTransport(peerAddress=IPv4Address("TCP", "192.0.2.1", 1)))
+        protocol.dataReceived(b"\n".join(frames) + b"\n")
+        protocol.connectionLost(Failure(ConnectionDone()))
+
+
+class TestDatagramListener(ListenerConformance):
+    def make(self, context: ListenerContext) -> Any:
+        return DatagramListener(DatagramListener.Options(endpoints=("udp:0:interface=127.0.0.1",)), context)
+
+    def send(self, setting: Setting, frames: list[bytes]) -> None:
+        port = int(setting.listener.addresses()[0].rpartition(":")[2])
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for frame in frames:
+                sock.sendto(frame, ("127.0.0.1", port))
+        for reader in list(setting.reactor.readers):
+            reader.doRead()  # type: ignore[attr-defined]  # IReadDescriptor, which the reactor's set does not say
