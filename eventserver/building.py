@@ -140,6 +140,7 @@ def build(settings: Settings, reactor: Any, registry: Registry | None = None) ->
             except Exception as error:
                 problems.append(f"listener.{listener.name}: {_said(error)}")
                 continue
+            service.name = listener.name
             parts.listeners.append(service)
             parts.intake.add_listener(service)
     if problems:

@@ -26,6 +26,8 @@ from twisted.internet.threads import deferToThread
 
 #: The folder of the project.
 ROOT = Path(__file__).resolve().parent.parent
+#: The exit code of twistd after SIGTERM and a clean shutdown: it ends itself by the signal that it got.
+TERMINATED = -signal.SIGTERM
 #: The deadline of everything that waits, in seconds: generous, because machines are sometimes busy.
 DEADLINE = 60.0
 

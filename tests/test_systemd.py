@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -169,8 +170,8 @@ def test_the_service_takes_tcp_and_udp_sockets_and_tells_systemd_its_state(
             # Twice: it comes again and again while the reactor turns.
             activated.told("WATCHDOG=1")
             activated.told("WATCHDOG=1")
-            server.send_signal(15)
+            server.send_signal(signal.SIGTERM)
             activated.told("STOPPING=1")
-            assert server.wait() == 0, server.output()
+            assert server.wait() == realprograms.TERMINATED, server.output()
     assert {event["message"] for event in archived(tmp_path, "lines")} == {"sent before the start", "a datagram"}
     assert {event["message"] for event in archived(tmp_path, "syslog")} == {"a message", "over tcp"}

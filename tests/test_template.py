@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventserver._escaping import escape_path, escape_text
-from eventserver._template import Template
+from eventserver._template import CACHED, Template
 from tests.encoder_conformance import awkward_events, sample_event
 from tests.test_escaping import anything
 
@@ -77,9 +77,11 @@ def test_a_day_is_remembered_by_its_date_and_finer_formats_are_not_mixed_up() ->
 def test_the_memory_of_times_is_bounded() -> None:
     template = Template("{time:%S}", str)
     start = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-    for second in range(5000):
+    for second in range(2 * CACHED + 10):
         event = sample_event(time=start + dt.timedelta(seconds=second))
         assert template.render(event) == f"{second % 60:02}"
+    (part,) = template._parts
+    assert 0 < len(part.known) <= CACHED  # type: ignore[attr-defined]  # only formatted times remember
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,7 @@ class AdminSite(Site):
 
     protocol = _Channel  # type: ignore[assignment]  # Twisted's own default there is a wrapper that adds HTTP/2
     displayTracebacks = False
+    noisy = False
 
     def __init__(self, status: Any, token: str | None, hosts: Collection[str] | None, reactor: Any) -> None:
         super().__init__(_Pages(status, token, hosts), timeout=None, reactor=reactor)

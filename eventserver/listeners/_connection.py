@@ -294,8 +294,7 @@ class StreamConnection(Protocol):
         self.counters.closed[reason] += 1
         self._hub.log.warn(
             reason,
-            "{listener}: closed the connection of {peer}: {why}",
-            listener=self._hub.context.name,
+            "closed the connection of {peer}: {why}",
             peer=self._peer,
             why=why or reason,
         )

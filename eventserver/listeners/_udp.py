@@ -44,7 +44,7 @@ class InetReader:
     def __init__(self, sock: socket.socket, reactor: Any, counters: ListenerCounters, log: ThinnedLog) -> None:
         self.socket = sock
         self._reactor = reactor
-        self._patient = granted_buffer(sock) >= PAUSE_BUFFER
+        self.patient = granted_buffer(sock) >= PAUSE_BUFFER
         self._pause: Any = None
         self._counters = counters
         self._log = log
@@ -63,7 +63,7 @@ class InetReader:
 
     def doRead(self) -> None:
         """Take what has arrived; if that was little, let more gather."""
-        if self.drain() < SMALL and self._patient:
+        if self.drain() < SMALL and self.patient:
             self._reactor.removeReader(self)
             self._pause = self._reactor.callLater(PAUSE, self.start)
 

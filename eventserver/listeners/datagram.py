@@ -101,21 +101,20 @@ class DatagramListener(Service):
             try:
                 self._open(parse_endpoint(text))
             except CannotListen as error:
-                self.context.log.info(
-                    "{listener}: {error}; it is optional", listener=self.context.name, error=str(error)
-                )
+                self.context.log.info("{error}; it is optional", error=str(error))
 
     def _open(self, endpoint: Endpoint) -> None:
         for sock in _sockets.open_sockets(endpoint, self.options):
             reader = self._reader(endpoint, sock)
             reader.datagrams = Datagrams(self.options, self.context, self._ingest, self._log, reader.text, reader.send)
+            if self.context.replies:
+                reader.patient = False  # somebody waits for the answer
             self._readers.append(reader)
             scheme, place = _sockets.address_text(sock)
             granted = Size(_sockets.granted_buffer(sock))
             note = "" if granted >= self.options.receive_buffer else f", of {self.options.receive_buffer} asked for"
             self.context.log.info(
-                "{listener}: listening on {scheme} {place} (receive buffer {granted}{note})",
-                listener=self.context.name,
+                "listening on {scheme} {place} (receive buffer {granted}{note})",
                 scheme=scheme,
                 place=place,
                 granted=str(granted),

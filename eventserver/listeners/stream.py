@@ -94,7 +94,7 @@ class StreamListener(Service):
             connection.leave(cut=True)
         drained: Deferred[None] = Deferred()
         self._empty = drained
-        timer = self.context.reactor.callLater(self.options.close_timeout, self._give_up)
+        timer = self.context.reactor.callLater(self.options.close_timeout, self.give_up)
         self._check_empty()
 
         def finished(_result: object) -> None:
@@ -104,6 +104,19 @@ class StreamListener(Service):
             self._listening = None
 
         return DeferredList([drained, closed]).addCallback(finished)
+
+    def give_up(self) -> None:
+        """Cut what is still open while the listener stops, and count what there was no room for.
+
+        Called after `close_timeout`, and by a service that knows earlier that no more room and no replies will come.
+        """
+        holding, self._holding = self._holding, deque()
+        for connection in holding:
+            if not connection.retry():
+                self._reject(connection)
+        for connection in list(self._connections):
+            connection.abort("stopped")
+        self._check_empty()
 
     def renew(self) -> None:
         """Read the TLS files again, for the connections to come. Raises `ValueError`, and then keeps the old ones."""
@@ -156,8 +169,7 @@ class StreamListener(Service):
         self.context.counters.closed[reason] += 1
         self.log.warn(
             reason,
-            "{listener}: refused a connection of {host}: {limit} is reached",
-            listener=self.context.name,
+            "refused a connection of {host}: {limit} is reached",
             host=getattr(address, "host", "a local process"),
             limit=reason,
         )
@@ -197,9 +209,7 @@ class StreamListener(Service):
             try:
                 await self._open(parse_endpoint(text))
             except CannotListen as error:
-                self.context.log.info(
-                    "{listener}: {error}; it is optional", listener=self.context.name, error=str(error)
-                )
+                self.context.log.info("{error}; it is optional", error=str(error))
 
     async def _open(self, endpoint: Endpoint) -> None:
         factory = self._factory(endpoint)
@@ -211,9 +221,7 @@ class StreamListener(Service):
             _bind.tune(port, self.options)
             self._ports.append((endpoint.scheme, port))
             scheme, place = _bind.address_text(endpoint.scheme, port.getHost())
-            self.context.log.info(
-                "{listener}: listening on {scheme} {place}", listener=self.context.name, scheme=scheme, place=place
-            )
+            self.context.log.info("listening on {scheme} {place}", scheme=scheme, place=place)
         self._accept_or_not()
 
     def _factory(self, endpoint: Endpoint) -> Any:
@@ -251,18 +259,8 @@ class StreamListener(Service):
             empty, self._empty = self._empty, None
             empty.callback(None)
 
-    def _give_up(self) -> None:
-        """The time to stop is over: cut what is left, and count what there was no room for."""
-        holding, self._holding = self._holding, deque()
-        for connection in holding:
-            if not connection.retry():
-                self._reject(connection)
-        for connection in list(self._connections):
-            connection.abort("stopped")
-        self._check_empty()
-
     def _reject(self, connection: StreamConnection) -> None:
         frames = sum(len(batch.frames) for batch in connection.held)
         connection.held.clear()
         self.ingest.reject("stopped", frames)
-        self.log.warn("stopped", "{listener}: {frames} frames found no room", listener=self.context.name, frames=frames)
+        self.log.warn("stopped", "{frames} frames found no room", frames=frames)

@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from eventserver import options
+from eventserver.errors import EventServerError
 from eventserver.options import Options
 from eventserver.registry import ComponentError, Registry, load_object
 from eventserver.settings.model import Component
 from eventserver.settings.tables import Problems, Table, parse
+
+#: The kinds that do nothing when they are made, so that making one shows whether it can be.
+_PURE = ("framers", "decoders", "encoders")
+_FUNCTIONS = ("decoders", "handlers")
 
 
 @dataclass
@@ -42,10 +47,18 @@ class Choice:
         """The component with its options from the table; None, and something among the problems, if they are wrong."""
         if self.component is None:
             return None
-        if not isinstance(self.component, type):
-            return Component(name=self.name, component=self.component, options=None)
-        parsed = parse(table, self.options, problems, extra)
-        return None if parsed is None else Component(name=self.name, component=self.component, options=parsed)
+        options: Options | None = None
+        if isinstance(self.component, type):
+            options = parse(table, self.options, problems, extra)
+            if options is None:
+                return None
+        component = Component(name=self.name, component=self.component, options=options)
+        if self.kind in _PURE:
+            try:
+                component.make_pure()
+            except (TypeError, ValueError, EventServerError) as error:
+                problems.add(table, self.key, str(error))
+        return component
 
 
 def choose(world: World, table: Table, key: str, kind: str, name: Any) -> Choice:
@@ -60,6 +73,9 @@ def choose(world: World, table: Table, key: str, kind: str, name: Any) -> Choice
             component = load_object(name, world.cwd)
         else:
             component = world.registry.get(kind, name)
+        if not isinstance(component, type) and kind not in _FUNCTIONS:
+            component = None
+            world.problems.add(table, key, f"`{name}` is no class; only decoders and handlers may be plain functions")
     except ComponentError as error:
         world.problems.add(table, key, str(error))
     return Choice(key, kind, name, component)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from eventserver import options
 from eventserver.options import Options
@@ -11,7 +11,7 @@ from eventserver.settings.choosing import Choice, World, choose, refuse_unknown
 from eventserver.settings.common import ListenerOptions
 from eventserver.settings.endpoints import Endpoint, parse_endpoint
 from eventserver.settings.model import Component, ListenerPart, ListenerSettings
-from eventserver.settings.tables import Table, parse
+from eventserver.settings.tables import Table, parse, read_text
 
 
 def build_listener(world: World, name: str, table: Table) -> ListenerSettings | None:
@@ -31,7 +31,7 @@ def build_listener(world: World, name: str, table: Table) -> ListenerSettings | 
     optional = _endpoints(world, table, "optional_endpoints")
     parts = _parts(world, table, endpoints, optional)
     # What wrong endpoints were meant for, nobody knows: then no key of any type is called unknown.
-    uncertain = not parts or None in (*endpoints.values(), *optional.values())
+    uncertain = not parts or any(endpoint is None for _, endpoint in endpoints + optional)
     decoder = choose(world, table, "decoder", "decoders", values.get("decoder", "text"))
     framing, datagram_framing, framing_choices = _framings(world, table, [part.choice for part in parts], uncertain)
     choices = [*(part.choice for part in parts), decoder, *framing_choices]
@@ -61,16 +61,22 @@ def build_listener(world: World, name: str, table: Table) -> ListenerSettings | 
     )
 
 
-def _endpoints(world: World, table: Table, key: str) -> dict[str, Endpoint | None]:
-    """The endpoints that a key names, taken apart; None for one that is wrong."""
-    found: dict[str, Endpoint | None] = {}
+#: Endpoints as written, and taken apart; None for one that is wrong.
+_Endpoints: TypeAlias = list[tuple[str, Endpoint | None]]
+
+
+def _endpoints(world: World, table: Table, key: str) -> _Endpoints:
+    """The endpoints that a key names."""
+    found: _Endpoints = []
     given = table.values.get(key, [])
+    if table.written:
+        given = read_text(given, list[str])
     for text in given if isinstance(given, list) else ():
         try:
-            found[str(text)] = parse_endpoint(text) if isinstance(text, str) else None
+            found.append((text, parse_endpoint(text) if isinstance(text, str) else None))
         except ValueError as error:
             world.problems.add(table, key, str(error))
-            found[str(text)] = None
+            found.append((text, None))
     if given == [] and key == "endpoints" and not table.values.get("optional_endpoints"):
         world.problems.add(table, key, 'name at least one endpoint, such as ["tcp:5140", "udp:5140"]')
     return found
@@ -85,16 +91,15 @@ class _Part:
     optional: list[str]
 
 
-def _parts(
-    world: World, table: Table, endpoints: dict[str, Endpoint | None], optional: dict[str, Endpoint | None]
-) -> list[_Part]:
+def _parts(world: World, table: Table, endpoints: _Endpoints, optional: _Endpoints) -> list[_Part]:
     """The types that serve the endpoints: the one that is named, or stream and datagram as they need."""
     named = table.values.get("type")
     if named is not None:
-        return [_Part(choose(world, table, "type", "listeners", named), list(endpoints), list(optional))]
+        choice = choose(world, table, "type", "listeners", named)
+        return [_Part(choice, [text for text, _ in endpoints], [text for text, _ in optional])]
     parts = []
     for kind in ("stream", "datagram"):
-        mine, maybe = ([text for text, e in some.items() if e and e.kind == kind] for some in (endpoints, optional))
+        mine, maybe = ([text for text, e in some if e and e.kind == kind] for some in (endpoints, optional))
         if mine or maybe:
             parts.append(_Part(choose(world, table, "type", "listeners", kind), mine, maybe))
     return parts

@@ -30,6 +30,14 @@ class Component:
         """A new framer, decoder, encoder, listener or handler: the class called with the options, and what follows."""
         return self.component(self.options, *args)
 
+    def make_pure(self) -> Any:
+        """A new framer, encoder or decoder; round a plain function, a decoder that calls it."""
+        if self.options is not None:
+            return self.make()
+        from eventserver.decoders.function import FunctionDecoder
+
+        return FunctionDecoder(self.component, self.name)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ListenerPart(Component):
@@ -64,11 +72,7 @@ class ListenerSettings:
 
     def make_decoder(self) -> Any:
         """A new decoder."""
-        if self.decoder.options is not None:
-            return self.decoder.make()
-        from eventserver.decoders.function import FunctionDecoder
-
-        return FunctionDecoder(self.decoder.component, self.decoder.name)
+        return self.decoder.make_pure()
 
 
 @dataclass(frozen=True, kw_only=True)

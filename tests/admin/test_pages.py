@@ -70,6 +70,9 @@ def test_label_values_are_bounded_and_the_sum_stays_right(server: Server) -> Non
     ]
     assert len(lines) == MAX_LABEL_VALUES
     assert sum(float(line.rsplit(" ", 1)[1]) for line in lines) == 5000
+    assert (
+        f'eventserver_frames_rejected_total{{listener="lines",reason="other"}} {5000 - MAX_LABEL_VALUES + 1}.0' in lines
+    )
 
 
 def test_a_page_that_fails_is_a_500_without_a_traceback(server: Server, logged_failures: Any) -> None:

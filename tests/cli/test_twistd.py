@@ -112,6 +112,29 @@ def test_a_port_in_use_is_named_without_traceback_and_exit_code_1(tmp_path):
     assert "listener.tcp" in line
 
 
+def test_a_server_that_fails_while_the_reactor_runs_ends_with_exit_code_1(tmp_path):
+    """A handler may find out late that it cannot start; twistd itself would end with 0."""
+    script = """
+from eventserver import tap
+tap.install_reactor()
+from twisted.internet import reactor
+from twisted.logger import globalLogBeginner
+from twisted.python.failure import Failure
+from eventserver.errors import SettingsError
+from eventserver.logging import stderr_observer
+globalLogBeginner.beginLoggingTo([stderr_observer()])
+reactor.callLater(0, tap.give_up, Failure(SettingsError(["handler.a: no", "handler.b: nor here"])), reactor)
+reactor.run()
+"""
+    done = run(tmp_path, sys.executable, "-c", script)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if " error " in line]
+    assert [line.partition(" error ")[2] for line in lines] == [
+        "eventserver: handler.a: no",
+        "eventserver: handler.b: nor here",
+    ]
+
+
 def test_events_go_to_standard_output_and_everything_else_does_not(tmp_path, start):
     """What a handler prints becomes a line of the log; a pidfile is not left behind."""
     (tmp_path / "printing.py").write_text("def on_event(event):\n    print('seen ' + event.message)\n")

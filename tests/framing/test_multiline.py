@@ -206,6 +206,14 @@ def test_an_event_over_the_limit_is_reported_once_whatever_its_lines_were() -> N
         assert outcome(framer, [b"a long\n b\n"])[1] == faults
 
 
+def test_a_refused_event_takes_the_faults_of_its_lines_with_it() -> None:
+    faults = [("incomplete", 0, False), ("oversize", 0, False)]
+    framer = multiline(build(OctetFramer), mode="indented", max_frame=2)
+    assert outcome(framer, [b"9 abc"]) == ([b"ab"], faults)
+    framer = multiline(build(OctetFramer), mode="indented", max_frame=2, oversize="drop")
+    assert outcome(framer, [b"9 abc"]) == ([], [("oversize", -1, False)])
+
+
 def test_a_fault_waits_for_its_event() -> None:
     framer = multiline(build(LinesFramer, max_frame=4), mode="indented")
     assert (framer.feed(b"a\nb long\n"), list(framer.faults)) == ([b"a"], [])

@@ -133,7 +133,8 @@ class MemoryReactor(MemoryReactorClock):
     """A reactor without a loop: ports are remembered, and readers, for a test to call."""
 
     def read_all(self) -> None:
-        """One turn: every reader reads."""
+        """One turn: every reader reads, those too that let datagrams gather for a while."""
+        self.advance(0.001)
         for reader in list(self.readers):
             reader.doRead()
 

@@ -36,5 +36,6 @@ class TestDatagramListener(ListenerConformance):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             for frame in frames:
                 sock.sendto(frame, ("127.0.0.1", port))
+        setting.reactor.advance(0.001)
         for reader in list(setting.reactor.readers):
             reader.doRead()  # type: ignore[attr-defined]  # IReadDescriptor, which the reactor's set does not say

@@ -203,6 +203,30 @@ def test_wake_up_reads_a_bounded_number_of_bytes(
     assert [len(batch.frames) for batch in intake.batches] == [2, 2]
 
 
+def test_few_datagrams_are_followed_by_a_pause(
+    start: Start, reactor: MemoryReactor, intake: FakeIntake, sender: socket.socket
+) -> None:
+    """So that more come together; many, or someone who waits for an answer, are not kept waiting."""
+    listener = start(UDP)
+    target = ("127.0.0.1", port_of(listener))
+    [reader] = reactor.readers
+    assert reader.patient == (reader.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= 2 << 20)
+    reader.patient = True
+    for count, reading in ((_udp.SMALL, True), (1, False)):
+        for _ in range(count):
+            sender.sendto(b"x", target)
+        reader.doRead()
+        assert (reader in reactor.readers) == reading
+    reactor.advance(_udp.PAUSE)
+    assert reader in reactor.readers
+    reader.doRead()
+    listener.stopService()
+    assert reactor.getDelayedCalls() == []
+    start(UDP, replies=True)
+    [reader] = reactor.readers
+    assert not reader.patient
+
+
 def test_inside_of_each_datagram_is_framed_by_itself(
     start: Start, reactor: MemoryReactor, intake: FakeIntake, counters: ListenerCounters, sender: socket.socket
 ) -> None:
@@ -358,7 +382,7 @@ def test_port_in_use_names_the_endpoint(start: Start, reactor: MemoryReactor, co
     )
     with pytest.raises(CannotListen) as caught:
         outcome(listener.listen())
-    assert f"cannot listen on {taken}: Address already in use\n" in str(caught.value)
+    assert f"cannot listen on {taken}: Address already in use; " in str(caught.value)
     assert "udp:0:interface=192.0.2.1: Cannot assign requested address" in str(caught.value)
     assert isinstance(caught.value, OSError)
     assert listener.addresses() == []

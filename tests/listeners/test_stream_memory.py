@@ -590,6 +590,19 @@ def test_stop_is_bounded(bench: Bench) -> None:
     assert bench.reactor.getDelayedCalls() == []
 
 
+def test_service_may_give_up_earlier(bench: Bench) -> None:
+    """When the intake is closed for good, nothing is to be waited for."""
+    bench.start()
+    connection, _ = bench.connect()
+    bench.intake.room = 0
+    connection.dataReceived(b"a\n")
+    done = stopped(bench)
+    bench.listener.give_up()
+    connection.connectionLost(GONE)
+    assert done()
+    assert bench.counters.rejected == {"stopped": 1}
+
+
 def test_stop_of_a_quiet_listener_is_immediate(bench: Bench) -> None:
     bench.start()
     assert stopped(bench)()

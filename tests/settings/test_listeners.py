@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from eventserver.errors import SettingsError
 from eventserver.settings import from_mapping
 from tests.settings.fakes import Acking, Datagram, Octet, Stream, fake_registry
 
@@ -104,7 +105,7 @@ def test_no_two_endpoints_listen_in_the_same_place(problems_of, settings_of):
     )
     assert problems_of(text) == ["site.toml: listener.b.endpoints: `tls:05140` is an endpoint of `listener.a` already"]
     free = '[listener.a]\nendpoints = ["tcp:0", "tcp:0", "tcp:1:interface=127.0.0.1", "tcp:1:interface=127.0.0.2"]'
-    assert settings_of(free)
+    assert settings_of(free).listeners["a"].parts[0].endpoints[:2] == ("tcp:0", "tcp:0")
 
 
 def test_a_decoder_may_be_a_function_from_the_current_directory(settings_of, problems_of, tmp_path):
@@ -117,6 +118,13 @@ def test_a_decoder_may_be_a_function_from_the_current_directory(settings_of, pro
     ]
 
 
+def test_a_decoder_that_waits_is_refused(problems_of, tmp_path):
+    (tmp_path / "my_decoders_2.py").write_text("async def decode(frame): ...\n")
+    (problem,) = problems_of(listener('endpoints = ["tcp:1"]\ndecoder = "my_decoders_2:decode"'))
+    assert problem.startswith("site.toml: listener.a.decoder: ")
+    assert "async def" in problem
+
+
 def test_a_program_may_give_a_function_as_decoder():
     def decode(frame: bytes) -> None:
         return None
@@ -124,6 +132,13 @@ def test_a_program_may_give_a_function_as_decoder():
     mapping = {"listener": {"a": {"endpoints": ["tcp:0"], "decoder": decode}}}
     settings = from_mapping(mapping, registry=fake_registry())
     assert settings.listeners["a"].decoder.component is decode
+
+
+def test_a_function_is_no_framer():
+    registry = fake_registry()
+    registry.add("framers", "lines", len)
+    with pytest.raises(SettingsError, match=r"listener\.a\.framing: `lines` is no class; only decoders and handlers"):
+        from_mapping({"listener": {"a": {"endpoints": ["tcp:0"], "framing": "lines"}}}, registry=registry)
 
 
 def test_the_factories_make_new_objects(settings_of):

@@ -16,6 +16,12 @@ def test_a_listener_from_pairs_has_values_of_the_right_types(settings_of):
     assert doors.labels == {"site": "hq", "n": "1"}
 
 
+def test_optional_endpoints_from_pairs(settings_of):
+    (part,) = settings_of(listen=["tcp:1 optional_endpoints=tcp6:1,tcp6:2"]).listeners["tcp"].parts
+    assert part.endpoints == ("tcp:1", "tcp6:1", "tcp6:2")
+    assert part.options.optional_endpoints == ["tcp6:1", "tcp6:2"]
+
+
 def test_a_handler_from_pairs(settings_of):
     settings = settings_of(
         handler=[
