@@ -21,10 +21,9 @@ from eventserver.intake import Intake
 from eventserver.interfaces import HandlerContext, IDecoder, IHandler, ListenerContext, Parked
 from eventserver.journal.memory import MemoryJournal
 from eventserver.options import Size
-from eventserver.registry import Registry
 from eventserver.replies import Connections
 from eventserver.settings import HandlerSettings, ListenerSettings, Settings
-from eventserver.steps import build_step, compile_pipeline
+from eventserver.steps import compile_pipeline
 from eventserver.ulid import Ulids
 
 _log = Logger(namespace="eventserver")
@@ -94,11 +93,8 @@ class Parts:
         self.intake.remove_consumer(name)
 
 
-def build(settings: Settings, reactor: Any, registry: Registry | None = None) -> Parts:
-    """The parts of a server; `registry` has the steps.
-
-    Raises `SettingsError` with everything that a component does not accept.
-    """
+def build(settings: Settings, reactor: Any) -> Parts:
+    """The parts of a server. Raises `SettingsError` with everything that a component does not accept."""
     decoders = {
         (listener.name, listener.decoder.name): listener.make_decoder() for listener in settings.listeners.values()
     }
@@ -115,14 +111,12 @@ def build(settings: Settings, reactor: Any, registry: Registry | None = None) ->
     )
     journal.on_commit(parts.wake)
     answered = answering(settings)
-    registry = registry or Registry.from_entry_points()
-    steps = {name: registry.get("steps", name) for name in registry.names("steps")}
     problems: list[str] = []
     raw_listeners: set[str] = set()
     for handler in settings.handlers.values():
         replies_to = frozenset(listener for listener, name in answered.items() if name == handler.name)
         try:
-            built = _build_handler(parts, handler, replies_to, steps)
+            built = _build_handler(parts, handler, replies_to)
         except Exception as error:
             problems.append(f"handler.{handler.name}: {_said(error)}")
             continue
@@ -134,9 +128,9 @@ def build(settings: Settings, reactor: Any, registry: Registry | None = None) ->
         answers = answered.get(listener.name)
         explicit = answers is not None and getattr(settings.handlers[answers].handler.options, "replies", None) is True
         for part in listener.parts:
-            replies = explicit if part.name == "datagram" else answers is not None
+            answered_by = answers if part.name != "datagram" or explicit else None
             try:
-                service = part.make(_listener_context(parts, listener, replies, new_id))
+                service = part.make(_listener_context(parts, listener, answered_by, new_id))
             except Exception as error:
                 problems.append(f"listener.{listener.name}: {_said(error)}")
                 continue
@@ -191,9 +185,7 @@ def answering(settings: Settings) -> dict[str, str]:
     return found
 
 
-def _build_handler(
-    parts: Parts, settings: HandlerSettings, replies_to: frozenset[str], known_steps: Mapping[str, type]
-) -> IHandler:
+def _build_handler(parts: Parts, settings: HandlerSettings, replies_to: frozenset[str]) -> IHandler:
     counters = HandlerCounters()
     delivery: Delivery | None = None
 
@@ -201,7 +193,7 @@ def _build_handler(
         if delivery is not None and event.listener in replies_to:
             delivery.reply(event, payload)
 
-    steps = [build_step(step, known_steps) for step in settings.steps]
+    steps = settings.make_steps()
     context = HandlerContext(
         name=settings.name,
         reactor=parts.reactor,
@@ -245,7 +237,7 @@ def delivery_options(settings: HandlerSettings, handler: IHandler, max_bytes: in
 
 
 def _listener_context(
-    parts: Parts, settings: ListenerSettings, replies: bool, new_id: Callable[[], str]
+    parts: Parts, settings: ListenerSettings, answered_by: str | None, new_id: Callable[[], str]
 ) -> ListenerContext:
     datagram_framer = settings.datagram_framer
     return ListenerContext(
@@ -261,5 +253,8 @@ def _listener_context(
         log=Logger(namespace=f"listener.{settings.name}"),
         counters=parts.listener_counters[settings.name],
         batch_context={"labels": dict(settings.labels)} if settings.labels else {},
-        replies=replies,
+        replies=answered_by is not None,
+        answered_by=answered_by,
+        ack=settings.ack,
+        ack_timeout=float(settings.ack_timeout),
     )

@@ -113,13 +113,23 @@ class IStep(Interface):
 
 
 class IListener(IService):
-    """Reads from peers and puts batches into the intake. Starts listening in `startService`."""
+    """Reads from peers and puts batches into the intake.
+
+    `listen` binds, `startService` begins to accept and read, `stopService` ends both and fires when all is closed:
+    unterminated tails become frames marked `truncated`, and connections wait for the replies they are owed.
+    """
+
+    def listen() -> Deferred[None]:
+        """Bind every endpoint, without accepting or reading yet; fails with a sentence for each that cannot be."""
 
     def pause() -> None:
         """Stop reading from streams: the intake is near its bound. Datagram listeners go on: see `IIntake.put`."""
 
     def resume() -> None:
         """Read on; a batch that the intake refused is put again first."""
+
+    def give_up() -> None:
+        """While it stops: no more room and no more replies will come, so close what is open, and count what is lost."""
 
     def connections() -> list[ConnectionInfo]:
         """The open connections, oldest first."""
@@ -323,7 +333,9 @@ class ListenerContext:
       where a datagram is one frame.
     - `batch_context`: the context of every batch (`{"labels": {...}}`, or empty). One shared object: never changed.
     - `now`: aware UTC time; `new_id`: a fresh ULID.
-    - `replies`: whether some handler answers peers of this listener.
+    - `replies`: whether some handler, `answered_by`, answers peers of this listener.
+    - `ack`: when a frame is acknowledged, and `ack_timeout`: the seconds after which it is refused instead. None where
+      the listener's class does not acknowledge (its attribute `ack_levels` is empty or missing).
     """
 
     name: str
@@ -339,6 +351,9 @@ class ListenerContext:
     counters: ListenerCounters
     batch_context: dict[str, Any] = field(default_factory=dict)
     replies: bool = False
+    answered_by: str | None = None
+    ack: AckLevel | None = None
+    ack_timeout: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,11 +21,12 @@ from eventserver.counters import HandlerCounters
 from eventserver.delivery import Delivery, DeliveryOptions
 from eventserver.embedding import reactor_here, release
 from eventserver.errors import SettingsError
-from eventserver.interfaces import HandlerContext, IReopen
+from eventserver.interfaces import IReopen
 from eventserver.limits import raise_descriptor_limit
+from eventserver.matching import compile_match
 from eventserver.registry import Registry
 from eventserver.sdnotify import Notifier
-from eventserver.settings import Settings, from_mapping, load
+from eventserver.settings import Component, HandlerSettings, Settings, from_mapping, load
 from eventserver.startup import start_up_lines
 from eventserver.status import Status
 from eventserver.steps import compile_pipeline
@@ -42,6 +44,8 @@ class EventServer(MultiService):
     - in a program under Twisted: `await server.start()` and `await server.stop()`, or `async with`;
     - in a program under asyncio: `async with EventServer(settings) as server:`.
 
+    A mapping without `handler` has none: `subscribe` or `add_handler` say what is done with events.
+
     Raises `SettingsError`, with all that is wrong, when it is made; and again from `start`, for what shows only then,
     such as a port in use.
     """
@@ -53,9 +57,11 @@ class EventServer(MultiService):
         if isinstance(settings, (str, Path)):
             settings = load([settings], registry=registry)
         elif isinstance(settings, Mapping):
+            # What a program does with events it does itself: nothing is printed unless it says so.
+            embedded = "handler" not in settings
             settings = from_mapping(settings, registry=registry)
+            settings = replace(settings, handlers={}) if embedded else settings
         self.settings = settings
-        self._registry = registry
         self.status = Status()
         self.started: Deferred[None] | None = None
         """What `start` returned, once `startService` was called."""
@@ -65,7 +71,6 @@ class EventServer(MultiService):
         self._admin: Any = None
         self._notifier: Notifier | None = None
         self._handlers_started: list[Delivery] = []
-        self._functions: list[tuple[Callable[[Any], Any], dict[str, Any]]] = []
         self._names = 0
 
     # Starting and stopping
@@ -89,10 +94,8 @@ class EventServer(MultiService):
     async def _start(self) -> None:
         self.status.state = "starting"
         raise_descriptor_limit()
-        parts = self._parts = building.build(self.settings, self._reactor, self._registry)
+        parts = self._parts = building.build(self.settings, self._reactor)
         self.status.parts = parts
-        for function, options in self._functions:
-            self._add_function(function, **options)
         try:
             await self._all([(f"listener.{part.name}", part.listen) for part in parts.listeners])
             await self._all([(f"handler.{name}", _starter(self, d)) for name, d in parts.deliveries.items()])
@@ -147,6 +150,9 @@ class EventServer(MultiService):
         closed = [maybeDeferred(listener.stopService) for listener in parts.listeners]
         await self._drain(parts)
         parts.intake.stop()
+        for listener in parts.listeners:
+            # No more room and no more replies will come: nothing is left to wait for.
+            listener.give_up()
         await DeferredList(closed, consumeErrors=True)
         for delivery in list(parts.deliveries.values()):
             delivery.stop()
@@ -240,41 +246,30 @@ class EventServer(MultiService):
         *,
         name: str | None = None,
         match: str | None = None,
-        listeners: list[str] | None = None,
+        listeners: Sequence[str] | None = None,
     ) -> None:
-        """Have a plain function called with every event (or pile, by its annotation), as a python handler.
+        """Have a plain function called with every event (or pile, by its annotation), as any python handler.
 
-        Before the server is started. What it returns is not sent to anybody; errors are retried as in any handler.
+        Before the server is started. Raises `ExpressionError` for a wrong `match`.
         """
         if self._parts is not None:
             raise RuntimeError("the server has been started")
-        options = {"name": name or self._new_name("function"), "match": match, "listeners": listeners}
-        self._functions.append((function, options))
-
-    def _add_function(
-        self, function: Callable[[Any], Any], *, name: str, match: str | None, listeners: list[str] | None
-    ) -> None:
         from eventserver.handlers.python import PythonHandler
 
-        assert self._parts is not None
-        counters = HandlerCounters()
-        context = HandlerContext(
+        if match is not None:
+            compile_match(match)
+        name = name or self._new_name("function")
+        added = HandlerSettings(
             name=name,
-            reactor=self._reactor,
-            log=Logger(namespace=f"handler.{name}"),
-            counters=counters,
-            now=building.utc_now,
-            needs_events=True,
-        )
-        handler = PythonHandler(PythonHandler.Options(call=name), context, function)
-        self._parts.add_delivery(
-            name,
-            handler,
-            DeliveryOptions(concurrency=handler.concurrency),
-            counters,
+            handler=Component(
+                name="python",
+                component=lambda options, context: PythonHandler(options, context, function),
+                options=PythonHandler.Options(call=name),
+            ),
+            match=match,
             listeners=None if listeners is None else tuple(listeners),
-            select=None if match is None else compile_pipeline(match, []),
         )
+        self.settings = replace(self.settings, handlers={**self.settings.handlers, name: added})
 
     def reopen(self) -> None:
         """Have handlers close and open again what log rotation may have moved away (SIGHUP)."""

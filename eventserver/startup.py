@@ -9,7 +9,7 @@ from eventserver.settings import Settings
 
 def start_up_lines(settings: Settings, addresses: Mapping[str, list[str]]) -> list[str]:
     """The lines for the log once the server is ready, the last ones two commands to try."""
-    lines = [f"listener {name}: {', '.join(places)}" for name, places in addresses.items() if places]
+    lines = [f"admin: {place}" for place in addresses.get("admin", [])]
     for handler in settings.handlers.values():
         origin = ", ".join(handler.listeners) if handler.listeners is not None else "all listeners"
         lines.append(f"handler {handler.name} ({handler.handler.name}) gets events from {origin}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -80,6 +81,9 @@ def makeService(options: Options) -> IService:
                 report(failures[0])
                 raise SystemExit(1)
             self.started.addCallback(lambda _: give_up(failures[0], reactor) if failures else None)
+            reactor_: Any = reactor
+            # Log rotation: handlers open their files again. The handler runs between two bytecodes, hence the hop.
+            signal.signal(signal.SIGHUP, lambda *_: reactor_.callFromThread(self.reopen))
 
     server: IService = Server(settings, reactor)
     return server

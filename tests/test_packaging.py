@@ -121,7 +121,7 @@ def test_the_command_knows_its_version(installed: Environment) -> None:
 def test_the_main_job_runs(installed: Environment) -> None:
     """A line in, a JSON line out, and a clean end."""
     with installed.serve() as server:
-        port = int(server.wait_for(r"tcp:127\.0\.0\.1:(\d+)")[1])
+        port = int(server.wait_for(r"127\.0\.0\.1:(\d+)")[1])
         with socket.create_connection(("127.0.0.1", port), realprograms.DEADLINE) as peer:
             peer.sendall(b"hello\n")
             line = server.wait_for('"message":"hello"').string

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 from twisted.logger import Logger
@@ -29,6 +29,11 @@ class RetryOptions(options.Options, frozen=True, kw_only=True):
         Duration(1)
     )
     max_interval: Annotated[Duration, Doc("The longest wait.", "5 min")] = Duration(300)
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """The first wait must not be longer than the longest."""
+        if self.initial_interval > self.max_interval:
+            yield "initial_interval", f"{self.initial_interval} is longer than max_interval, {self.max_interval}"
 
 
 class Failures:

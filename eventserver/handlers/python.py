@@ -63,8 +63,9 @@ class PythonHandler:
     wants: Wants = "events"
     wants_raw = False
 
-    def __init__(self, options: Options, context: HandlerContext) -> None:
-        self._function: Callable[[Any], Any] = load_function(options.call)
+    def __init__(self, options: Options, context: HandlerContext, function: Callable[[Any], Any] | None = None) -> None:
+        """`function` is what to call, for a program that has it; else the one that `options.call` names."""
+        self._function = load_function(options.call) if function is None else function
         self._call = options.call
         self._context = context
         self._answers = Answers(options.call, options.on_error_reply, context)

@@ -271,7 +271,9 @@ class StreamConnection(Protocol):
 
     def _close_when_answered(self) -> None:
         if self._number and self._position:
-            self._hub.context.intake.watch("delivered", self._position, self._answered)
+            context = self._hub.context
+            handlers = None if context.answered_by is None else [context.answered_by]
+            context.intake.watch("delivered", self._position, self._answered, handlers)
         else:
             self._answered(None)
 

@@ -73,6 +73,9 @@ class DatagramListener(Service):
         self._close()
         self._listening = None
 
+    def give_up(self) -> None:
+        """Nothing waits here: what the intake refuses is counted at once."""
+
     def pause(self) -> None:
         """Goes on: a datagram that is not read is lost, and nobody would count it."""
 

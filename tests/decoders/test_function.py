@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from eventserver.decoders.function import FunctionDecoder
-from tests.decoders.conformance import RECEIVED, DecoderConformance, batch
+from eventserver.testing.decoders import RECEIVED, DecoderConformance, batch
 
 
 def words(frame: bytes) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from eventserver import options
 from eventserver.decoders.json import JsonDecoder, JsonOptions
 from eventserver.event import Event
-from tests.decoders.conformance import NASTY, RECEIVED, DecoderConformance, batch
+from eventserver.testing.decoders import NASTY, RECEIVED, DecoderConformance, batch
 
 NOON = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
 

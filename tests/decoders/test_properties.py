@@ -13,7 +13,7 @@ from eventserver.decoders.json import JsonDecoder
 from eventserver.decoders.syslog import SyslogDecoder
 from eventserver.decoders.text import TextDecoder
 from eventserver.event import frame_index
-from tests.decoders.conformance import batch
+from eventserver.testing.decoders import batch
 
 #: One of each, kept for all examples: what one batch leaves behind must not harm the next.
 DECODERS: list[Any] = [

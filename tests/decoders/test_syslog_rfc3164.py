@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from eventserver import options
 from eventserver.decoders.syslog import SyslogDecoder, SyslogOptions
 from eventserver.event import Event
-from tests.decoders.conformance import RECEIVED, batch
+from eventserver.testing.decoders import RECEIVED, batch
 
 PRIORITY_KEYS = ("facility", "facility_code", "severity", "severity_code")
 

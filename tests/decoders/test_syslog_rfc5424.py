@@ -14,7 +14,7 @@ from msgspec import UNSET
 from eventserver.decoders._severity import FACILITIES, SEVERITIES
 from eventserver.decoders.syslog import SyslogDecoder, SyslogOptions
 from eventserver.event import Event
-from tests.decoders.conformance import RECEIVED, DecoderConformance, batch
+from eventserver.testing.decoders import RECEIVED, DecoderConformance, batch
 
 HEAD = "<165>1 2026-11-22T10:00:00Z h a p m"
 

@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from eventserver import options
 from eventserver.decoders.text import TextDecoder, TextOptions
-from tests.decoders.conformance import RECEIVED, DecoderConformance, batch
+from eventserver.testing.decoders import RECEIVED, DecoderConformance, batch
 
 
 class TestTextConformance(DecoderConformance):

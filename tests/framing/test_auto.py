@@ -7,7 +7,7 @@ import pytest
 from eventserver.framing.auto import AutoFramer
 from eventserver.interfaces import Fault
 from tests.framing.building import build
-from tests.framing.conformance import cuts, outcome
+from eventserver.testing.framers import cuts, outcome
 
 SIZES = pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 1000])
 

@@ -8,7 +8,7 @@ from eventserver.framing.auto import AutoFramer
 from eventserver.framing.counted import LengthFramer, NetstringFramer, OctetFramer
 from eventserver.framing.lines import LinesFramer, NulFramer
 from tests.framing.building import build, multiline
-from tests.framing.conformance import FramerConformance
+from eventserver.testing.framers import FramerConformance
 
 
 class TestLines(FramerConformance):

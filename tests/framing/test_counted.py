@@ -7,7 +7,7 @@ import pytest
 from eventserver.framing.counted import LengthFramer, NetstringFramer, OctetFramer
 from eventserver.interfaces import Fault
 from tests.framing.building import build
-from tests.framing.conformance import cuts, outcome
+from eventserver.testing.framers import cuts, outcome
 
 
 def test_octet_counted_frames_may_hold_anything() -> None:

@@ -12,7 +12,7 @@ from eventserver.framing.lines import LinesFramer
 from eventserver.framing.multiline import MultilineFramer
 from eventserver.interfaces import Fault
 from tests.framing.building import build, multiline, problems_of
-from tests.framing.conformance import cuts, outcome
+from eventserver.testing.framers import cuts, outcome
 
 
 def lines(**table: object) -> MultilineFramer:

@@ -15,7 +15,7 @@ from eventserver.framing.auto import AutoFramer
 from eventserver.framing.counted import LengthFramer, NetstringFramer, OctetFramer
 from eventserver.framing.lines import LinesFramer, NulFramer
 from tests.framing.building import build, multiline
-from tests.framing.conformance import cuts
+from eventserver.testing.framers import cuts
 
 CHUNK = 65536
 LINE = b"<34>Oct 11 22:14:15 mymachine su: 'su root' failed for lonvick on /dev/pts/8"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -49,10 +50,8 @@ def descriptors() -> Iterator[Callable[..., tuple[int, ...]]]:
 
     yield keep
     for fd in kept:
-        try:
+        with contextlib.suppress(OSError):
             os.close(fd)
-        except OSError:
-            pass
 
 
 @pytest.fixture
@@ -196,9 +195,11 @@ class TestBlocking:
         handler = make(writer, "raw", reactor)
         os.write(writer, b"x" * 4096)
         first, second = handler.handle([make_batch(b"1")]), handler.handle([make_batch(b"2")])
-        os.read(reader, 5000)
+        assert len(reactor.held) == 1
+        written = os.read(reader, 5000)
         reactor.run_thread()
+        written += os.read(reader, 5000)
         reactor.run_thread()
         assert failure_of(first) is None
         assert failure_of(second) is None
-        assert os.read(reader, 5000) == b"1\n2\n"
+        assert written + os.read(reader, 5000) == b"x" * 4096 + b"1\n2\n"

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from eventserver.interfaces import ListenerContext
 from eventserver.listeners.datagram import DatagramListener
 from eventserver.listeners.stream import StreamListener
-from tests.listeners.conformance import ListenerConformance, Setting
+from eventserver.testing.listeners import ListenerConformance, Setting
 from tests.listeners.fakes import FakeTransport
 
 
