@@ -32,8 +32,8 @@ run: $(VENV)/.run
 # The chosen part runs on epoll (`default`) and uvloop first, so that the last line is the summary of the whole suite.
 test: check
 ifeq ($(PYTEST_ARGS),)
-	$(PYTEST) -q --reactor=default -m reactors
-	EVENTSERVER_TEST_REACTOR=uvloop $(PYTEST) -q -m reactors
+	$(PYTEST) --reactor=default -m reactors
+	EVENTSERVER_TEST_REACTOR=uvloop $(PYTEST) -m reactors
 endif
 	$(PYTEST) $(PYTEST_ARGS)
 

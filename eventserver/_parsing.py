@@ -1,4 +1,4 @@
-"""The text of an expression to a syntax tree of bounded size. What the tree may hold is the matter of `_expressions`."""
+"""The text of an expression to a syntax tree of bounded size; what it may hold is the matter of `_expressions`."""
 
 from __future__ import annotations
 

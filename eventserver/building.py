@@ -51,7 +51,8 @@ class Parts:
 
     def wake(self) -> None:
         """Something was committed: every handler has a look."""
-        for delivery in self.deliveries.values():
+        # A copy: what a handler does may close a subscription.
+        for delivery in list(self.deliveries.values()):
             delivery.wake()
 
     def add_delivery(

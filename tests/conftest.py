@@ -40,6 +40,15 @@ def pytest_configure() -> None:
         uvloop_reactor.install()
 
 
+def pytest_report_header() -> str:
+    """Which reactor the tests run on."""
+    from twisted.internet import reactor
+
+    loop = getattr(reactor, "_asyncioEventloop", None)
+    on = f" on {type(loop).__module__}.{type(loop).__qualname__}" if loop is not None else ""
+    return f"reactor: {type(reactor).__qualname__}{on}"
+
+
 class _Noticed(logging.Handler):
     """Keeps the errors that were logged since the last test: Twisted's failures, and asyncio's complaints."""
 

@@ -14,7 +14,7 @@ from msgspec import UNSET
 from eventserver import options
 from eventserver.encoders import JsonEncoder, RawEncoder, SyslogEncoder, TemplateEncoder, TextEncoder
 from eventserver.event import Event
-from tests.encoder_conformance import AWKWARD_VALUES, EncoderConformance, awkward_events, sample_event
+from eventserver.testing.encoders import AWKWARD_VALUES, EncoderConformance, awkward_events, sample_event
 from tests.test_escaping import anything
 
 

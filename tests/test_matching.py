@@ -13,7 +13,7 @@ from eventserver._parsing import MAX_DEPTH, MAX_LENGTH
 from eventserver.errors import ExpressionError
 from eventserver.event import Event
 from eventserver.matching import compile_expression, compile_match
-from tests.encoder_conformance import AWKWARD_VALUES, awkward_events, sample_event
+from eventserver.testing.encoders import AWKWARD_VALUES, awkward_events, sample_event
 
 TIME = dt.datetime(2026, 11, 22, 15, 3, 0, tzinfo=dt.UTC)
 EVENT = sample_event(

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from eventserver.errors import ExpressionError
 from eventserver.steps import Drop, Set, build_step, compile_pipeline
-from tests.encoder_conformance import AWKWARD_VALUES, awkward_events, sample_event
-from tests.step_conformance import StepConformance
+from eventserver.testing.encoders import AWKWARD_VALUES, awkward_events, sample_event
+from eventserver.testing.steps import StepConformance
 
 KNOWN = {"drop": Drop, "set": Set}
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from eventserver._escaping import escape_path, escape_text
 from eventserver._template import CACHED, Template
-from tests.encoder_conformance import awkward_events, sample_event
+from eventserver.testing.encoders import awkward_events, sample_event
 from tests.test_escaping import anything
 
 

@@ -274,7 +274,7 @@ class Delivery:
         started = self._reactor.seconds()
         lanes = self._settings.concurrency if len(items) > 1 else 1
         self._caller.call(items, lanes)
-        self._resize(len(items), self._reactor.seconds() - started)
+        self._resize(count_of(items), self._reactor.seconds() - started)
 
     def _resize(self, count: int, seconds: float) -> None:
         """Size the next pile so that the sync part of a call takes about a slice."""

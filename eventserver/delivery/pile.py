@@ -127,21 +127,21 @@ class PileBuilder:
         """Add what fits of an entry to the pile; returns the bytes that it counts for, 0 if nothing fits."""
         start = self._next - entry.first
         count = len(entry.batch.frames)
-        whole = not start and entry.size <= max_bytes
+        fits = entry.size <= max_bytes
         room = max_events - (pile.decoded if self._wants == "frames" else len(pile.items))
         if self._wants == "frames":
-            end = min(count, start + room, count if whole else _frames_within(entry.batch, start, max_bytes))
+            end = min(count, start + room, count if fits else _frames_within(entry.batch, start, max_bytes))
             pile.items.append(entry.batch if end - start == count else entry.batch.part(start, end))
             pile.decoded += end - start
         else:
-            events = self._cut_events if entry is self._cut else self._events_of(entry)
-            if whole and len(events) <= room:
-                end = count
-            elif pile.items and not start:
+            if pile.items and not start and count > room:
                 # A fresh entry that does not fit starts the next pile: most piles are whole entries then.
                 return 0
+            events = self._cut_events if entry is self._cut else self._events_of(entry)
+            if fits and not start and len(events) <= room:
+                end = count
             else:
-                fit = count if whole else _frames_within(entry.batch, start, max_bytes)
+                fit = count if fits else _frames_within(entry.batch, start, max_bytes)
                 events, end = self._cut_out(entry, events, start, room, fit)
             pile.decoded += len(events)
             chosen = self._select(events) if self._select is not None else events

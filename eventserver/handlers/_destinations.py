@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from OpenSSL import SSL, crypto
-from twisted.internet import ssl
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
@@ -16,12 +12,11 @@ from twisted.internet.endpoints import (
     TCP6ClientEndpoint,
     UNIXClientEndpoint,
 )
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from eventserver import options
-from eventserver.options import Doc
+from eventserver.handlers._tls_client import TlsClient, TlsOptions
 
 Kind = Literal["tcp", "tls", "udp", "unix", "unix-datagram"]
 _WITH_PORT = ("tcp", "tls", "udp")
@@ -53,28 +48,6 @@ def parse_destination(text: str) -> Destination:
     return Destination(kind, host, int(port))  # type: ignore[arg-type]  # it is one of the kinds
 
 
-class TlsOptions(options.Options, frozen=True, kw_only=True):
-    """How a `tls:` destination is checked, and who we are to it."""
-
-    ca: Annotated[
-        str | None, Doc("A file of CA certificates (PEM) to trust instead of the system's.", "/etc/ssl/ca.pem")
-    ] = None
-    cert: Annotated[str | None, Doc("Our certificate and its chain (PEM).", "/etc/ssl/client.pem")] = None
-    key: Annotated[str | None, Doc("The private key of our certificate (PEM).", "/etc/ssl/client.key")] = None
-    server_name: Annotated[
-        str | None,
-        Doc("The name that the certificate must have, and that SNI says. Default: the host.", "logs.example"),
-    ] = None
-    verify: Annotated[
-        bool, Doc("Check the certificate. Without it, anybody on the way can read and answer.", False)
-    ] = True
-
-    def problems(self) -> Iterable[tuple[str, str]]:
-        """One of certificate and key without the other."""
-        if (self.cert is None) != (self.key is None):
-            yield "key" if self.key is None else "cert", "is missing: a certificate and its key go together"
-
-
 def make_endpoint(destination: Destination, tls: TlsOptions, timeout: float, reactor: Any) -> IStreamClientEndpoint:
     """The endpoint of a stream destination. Raises `ValueError` if a certificate or key cannot be used."""
     kind, host, port = destination
@@ -87,7 +60,7 @@ def make_endpoint(destination: Destination, tls: TlsOptions, timeout: float, rea
         endpoint = TCP6ClientEndpoint(reactor, host, port, timeout=timeout)
     else:
         endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout)
-    return _TlsEndpoint(endpoint, _creator(host, tls), reactor) if kind == "tls" else endpoint
+    return _TlsEndpoint(endpoint, TlsClient(host, tls), reactor) if kind == "tls" else endpoint
 
 
 class _ImmediateTlsFactory(TLSMemoryBIOFactory):
@@ -101,7 +74,7 @@ class _ImmediateTlsFactory(TLSMemoryBIOFactory):
 
 @implementer(IStreamClientEndpoint)
 class _TlsEndpoint:
-    def __init__(self, endpoint: IStreamClientEndpoint, creator: Any, reactor: Any) -> None:
+    def __init__(self, endpoint: IStreamClientEndpoint, creator: TlsClient, reactor: Any) -> None:
         self._endpoint = endpoint
         self._creator = creator
         self._reactor = reactor
@@ -111,49 +84,3 @@ class _TlsEndpoint:
         factory = _ImmediateTlsFactory(self._creator, True, protocolFactory, self._reactor)
         connecting: Deferred[Any] = self._endpoint.connect(factory)
         return connecting.addCallback(lambda protocol: protocol.wrappedProtocol)
-
-
-def _creator(host: str, tls: TlsOptions) -> Any:
-    try:
-        extra = _own_certificate(tls)
-        name = tls.server_name or host
-        if not tls.verify:
-            return _Unverified(ssl.CertificateOptions(**extra), name)
-        trust = None if tls.ca is None else ssl.trustRootFromCertificates(_certificates(tls.ca))
-        return ssl.optionsForClientTLS(name, trust, extraCertificateOptions=extra)
-    except OSError as error:
-        raise ValueError(f"tls: {error.filename}: {error.strerror}") from error
-    except (SSL.Error, crypto.Error, ValueError) as error:
-        raise ValueError(f"tls: the certificate or key cannot be used: {error}") from error
-
-
-def _own_certificate(tls: TlsOptions) -> dict[str, Any]:
-    if tls.cert is None or tls.key is None:
-        return {}
-    own, *chain = [certificate.original for certificate in _certificates(tls.cert)]
-    key = crypto.load_privatekey(crypto.FILETYPE_PEM, Path(tls.key).read_bytes())
-    return {"privateKey": key, "certificate": own, "extraCertChain": chain}
-
-
-def _certificates(path: str) -> list[ssl.Certificate]:
-    end = b"-----END CERTIFICATE-----"
-    pems = Path(path).read_bytes().split(end)[:-1]
-    if not pems:
-        raise ValueError(f"{path} holds no certificate")
-    return [ssl.Certificate.loadPEM(pem + end) for pem in pems]
-
-
-@implementer(IOpenSSLClientConnectionCreator)
-class _Unverified:
-    """TLS without a look at the certificate, for `verify = false`; the name is for SNI alone."""
-
-    def __init__(self, contextFactory: ssl.CertificateOptions, name: str) -> None:
-        self._context = contextFactory.getContext()
-        self._name = None if isIPAddress(name) or isIPv6Address(name) else name.encode("idna")
-
-    def clientConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
-        """A connection that offers the name and checks nothing."""
-        connection = SSL.Connection(self._context, None)
-        if self._name is not None:
-            connection.set_tlsext_host_name(self._name)
-        return connection

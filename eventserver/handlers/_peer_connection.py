@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.interfaces import IHandshakeListener, IPullProducer, IStreamClientEndpoint, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -48,8 +49,9 @@ class PeerProtocol(Protocol):
             self.ready.callback(self)
 
     def handshakeCompleted(self) -> None:
-        """TLS is up, and the peer is who it should be."""
-        self.ready.callback(self)
+        """TLS is up, and the peer is who it should be; if it is not, the connection is being cut."""
+        if not self.transport.disconnecting:
+            self.ready.callback(self)
 
     def send(self, data: bytes) -> Deferred[None]:
         """Write; the Deferred fires when the kernel has all of it. Cancelled, it cuts the connection."""
@@ -91,7 +93,7 @@ class PeerProtocol(Protocol):
         self._closed = True
         sending, self._sending = self._sending, []
         for sent in sending:
-            sent.errback(Failure(TemporaryFailure(f"the connection was lost: {reason.getErrorMessage()}")))
+            sent.errback(Failure(TemporaryFailure(f"the connection was lost: {_said(reason)}")))
         if not self.ready.called:
             self.ready.errback(reason)
         self._lost(self)
@@ -194,7 +196,7 @@ class StreamPeer:
     def _not_made(self, failure: Failure) -> None:
         self._attempt = None
         late = failure.check(TimeoutError, CancelledError)
-        why = f"no connection in {self._connect_timeout:g} s" if late else failure.getErrorMessage()
+        why = f"no connection in {self._connect_timeout:g} s" if late else _said(failure)
         error = self._failed(f"cannot connect to {self._name}: {why}")
         waiting, self._waiting = self._waiting, []
         for one in waiting:
@@ -217,7 +219,7 @@ class StreamPeer:
         error = failure.value
         if isinstance(error, TemporaryFailure) and error.retry_after is not None:
             raise error
-        raise self._failed(f"{self._name}: {failure.getErrorMessage() or 'the call was cancelled'}") from None
+        raise self._failed(f"{self._name}: {_said(failure) or 'the call was cancelled'}") from None
 
     def _failed(self, why: str) -> TemporaryFailure:
         if not self._failures and not self._closing:
@@ -231,3 +233,10 @@ def _not_taken(result: object, timeout: float) -> object:
     if isinstance(result, Failure):
         raise TemporaryFailure(f"the peer took nothing for {timeout:g} s")
     return result
+
+
+def _said(failure: Failure) -> str:
+    """A failure in words. OpenSSL's come as a list of (library, function, reason)."""
+    if failure.check(SSL.Error) and failure.value is not None and failure.value.args:
+        return ", ".join(str(reason) for *_, reason in failure.value.args[0]) or "TLS failed"
+    return failure.getErrorMessage()

@@ -18,7 +18,7 @@ from eventserver.interfaces import HandlerContext, IHandler, IReopen, Wants
 from eventserver.options import Doc
 
 #: Larger writes go to a thread; so do all after one that took longer than `_SLOW` seconds, until one is quick again.
-_SMALL = 64 * 1024
+_SMALL = 1024 * 1024
 _SLOW = 0.010
 
 

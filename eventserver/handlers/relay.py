@@ -11,8 +11,9 @@ from zope.interface import implementer
 
 from eventserver import options
 from eventserver.handlers._datagrams import DatagramPeer
-from eventserver.handlers._destinations import TlsOptions, make_endpoint, parse_destination
+from eventserver.handlers._destinations import make_endpoint, parse_destination
 from eventserver.handlers._peer_connection import StreamPeer
+from eventserver.handlers._tls_client import TlsOptions
 from eventserver.interfaces import HandlerContext, IHandler, Wants
 from eventserver.options import Doc, Duration
 

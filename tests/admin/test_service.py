@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 
-from eventserver.admin import AdminService
+from eventserver.admin import AdminService, reference
 from eventserver.admin.web import HEAD_TIMEOUT
+from eventserver.service import EventServer
 from tests import realprograms
 from tests.admin.server import Status
 
@@ -113,3 +115,23 @@ def test_neither_web_nor_prometheus_is_imported_without_an_endpoint() -> None:
 def test_importing_the_site_installs_no_reactor() -> None:
     script = "import sys, eventserver.admin.web; print('twisted.internet.reactor' in sys.modules)"
     assert realprograms.run([sys.executable, "-c", script]).stdout == b"False\n"
+
+
+@pytest.mark.reactors
+@pytest_twisted.ensureDeferred
+async def test_a_whole_server_is_ready_and_exports_every_metric_of_the_reference_page() -> None:
+    from twisted.internet import reactor
+
+    settings = {
+        "listener": {"lines": {"endpoints": ["tcp:0:interface=127.0.0.1"]}},
+        "handler": {"nothing": {"type": "null"}},
+        "admin": {"endpoint": LOOPBACK},
+    }
+    server = EventServer(settings, reactor)
+    await server.start()
+    [address] = server.addresses()["admin"]
+    assert (await fetch(f"{address}/ready")).stdout == b"ready\n"
+    text = (await fetch(f"{address}/metrics")).stdout.decode()
+    exported = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE eventserver_")}
+    assert exported == set(re.findall(r"^\| `(\w+)`", reference.page(), re.MULTILINE))
+    await server.stop()

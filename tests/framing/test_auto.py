@@ -6,8 +6,8 @@ import pytest
 
 from eventserver.framing.auto import AutoFramer
 from eventserver.interfaces import Fault
-from tests.framing.building import build
 from eventserver.testing.framers import cuts, outcome
+from tests.framing.building import build
 
 SIZES = pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 1000])
 

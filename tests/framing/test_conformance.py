@@ -7,8 +7,8 @@ from typing import Any
 from eventserver.framing.auto import AutoFramer
 from eventserver.framing.counted import LengthFramer, NetstringFramer, OctetFramer
 from eventserver.framing.lines import LinesFramer, NulFramer
-from tests.framing.building import build, multiline
 from eventserver.testing.framers import FramerConformance
+from tests.framing.building import build, multiline
 
 
 class TestLines(FramerConformance):

@@ -6,8 +6,8 @@ import pytest
 
 from eventserver.framing.counted import LengthFramer, NetstringFramer, OctetFramer
 from eventserver.interfaces import Fault
-from tests.framing.building import build
 from eventserver.testing.framers import cuts, outcome
+from tests.framing.building import build
 
 
 def test_octet_counted_frames_may_hold_anything() -> None:

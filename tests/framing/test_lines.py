@@ -7,8 +7,8 @@ import pytest
 from eventserver.framing.lines import LinesFramer, NulFramer
 from eventserver.interfaces import Fault
 from eventserver.options import Size
-from tests.framing.building import build, problems_of
 from eventserver.testing.framers import cuts, outcome
+from tests.framing.building import build, problems_of
 
 
 def test_lines_end_with_lf_or_with_cr_lf() -> None:

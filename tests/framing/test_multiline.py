@@ -11,8 +11,8 @@ from eventserver.framing.counted import OctetFramer
 from eventserver.framing.lines import LinesFramer
 from eventserver.framing.multiline import MultilineFramer
 from eventserver.interfaces import Fault
-from tests.framing.building import build, multiline, problems_of
 from eventserver.testing.framers import cuts, outcome
+from tests.framing.building import build, multiline, problems_of
 
 
 def lines(**table: object) -> MultilineFramer:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from eventserver.framing.auto import AutoFramer
 from eventserver.framing.counted import LengthFramer, NetstringFramer, OctetFramer
 from eventserver.framing.lines import LinesFramer, NulFramer
-from tests.framing.building import build, multiline
 from eventserver.testing.framers import Outcome, outcome
+from tests.framing.building import build, multiline
 
 PIECES = [
     b"\n", b"\r", b"\r\n", b"\0", b" ", b"<", b" <", b"1", b"2 ", b"3 <", b"12", b"0", b"7 <13>xx", b"5 <1>a",

@@ -14,8 +14,8 @@ import pytest
 from eventserver.framing.auto import AutoFramer
 from eventserver.framing.counted import LengthFramer, NetstringFramer, OctetFramer
 from eventserver.framing.lines import LinesFramer, NulFramer
-from tests.framing.building import build, multiline
 from eventserver.testing.framers import cuts
+from tests.framing.building import build, multiline
 
 CHUNK = 65536
 LINE = b"<34>Oct 11 22:14:15 mymachine su: 'su root' failed for lonvick on /dev/pts/8"

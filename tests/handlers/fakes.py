@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, Logger
 from twisted.python.failure import Failure
 
@@ -56,6 +57,24 @@ class FakeReactor(Clock):
     def run_thread(self) -> None:
         """Run the oldest call that waits for its thread."""
         self.held.pop(0)()
+
+
+class PullTransport(StringTransport):
+    """Asks a pull producer at once, as real transports do; `drain` is the moment when its buffer is empty."""
+
+    aborted = False
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        super().registerProducer(producer, streaming)
+        assert not streaming
+        producer.resumeProducing()
+
+    def drain(self) -> None:
+        if self.producer is not None:
+            self.producer.resumeProducing()
+
+    def abortConnection(self) -> None:
+        self.aborted = True
 
 
 class Log(Logger):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from eventserver import options
@@ -15,9 +19,10 @@ from eventserver.handlers.console import ConsoleHandler
 from eventserver.handlers.file import FileHandler
 from eventserver.handlers.null import NullHandler
 from eventserver.handlers.python import PythonHandler
+from eventserver.handlers.relay import RelayHandler
 from eventserver.interfaces import HandlerContext, IHandler
 from tests.handlers.conformance import HandlerConformance
-from tests.handlers.fakes import make_context
+from tests.handlers.fakes import PullTransport, make_context
 
 
 class TestNull(HandlerConformance):
@@ -105,6 +110,39 @@ class TestPythonPile(_Python):
 class TestPythonThread(_Python):
     call = "ignore"
     thread = True
+
+
+class TestRelay(HandlerConformance):
+    """Over UDP: nothing has to be waited for."""
+
+    @pytest.fixture
+    def port(self) -> Iterator[int]:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+            receiver.bind(("127.0.0.1", 0))
+            yield receiver.getsockname()[1]
+
+    def make_handler(self, request: pytest.FixtureRequest) -> Any:
+        options = RelayHandler.Options(to=f"udp:127.0.0.1:{request.getfixturevalue('port')}", encoder="json")
+        return RelayHandler(options, make_context(parts={"encoder": "json", "framing": "lines"}))
+
+
+class TestStreamRelay(HandlerConformance):
+    """Over TCP, in memory."""
+
+    def make_handler(self, request: pytest.FixtureRequest) -> Any:
+        self.reactor, self.transport = MemoryReactorClock(), PullTransport()
+        context = make_context(self.reactor, parts={"encoder": "raw", "framing": "lines"})
+        return RelayHandler(RelayHandler.Options(to="tcp:127.0.0.1:514"), context)
+
+    def settle(self, deferred: Deferred[Any]) -> None:
+        """The peer accepts, the kernel takes what is written, and a connection that is being closed is gone."""
+        if self.reactor.tcpClients:
+            factory = self.reactor.tcpClients.pop()[2]
+            self.protocol = factory.buildProtocol(None)
+            self.protocol.makeConnection(self.transport)
+        self.transport.drain()
+        if self.transport.disconnecting:
+            self.protocol.connectionLost(Failure(ConnectionDone()))
 
 
 @implementer(IHandler)

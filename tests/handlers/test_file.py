@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from eventserver import options
 from eventserver.errors import TemporaryFailure
-from eventserver.handlers import _files
+from eventserver.handlers import _files, file
 from eventserver.handlers._paths import PathTemplate
 from eventserver.handlers.file import FileHandler
 from tests.handlers.fakes import NOON, FakeReactor, Log, make_batch, make_context, make_event, make_events
@@ -352,7 +352,7 @@ class TestThreads:
         assert reactor.hops == 1
         done(handler.handle(make_events(1)))
         assert reactor.hops == 1
-        done(handler.handle([make_event(message="x" * 70_000)]))
+        done(handler.handle([make_event(message="x" * file._SMALL)]))
         assert reactor.hops == 2
 
     def test_after_a_slow_write_the_next_goes_to_a_thread(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

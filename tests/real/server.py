@@ -59,7 +59,9 @@ class Metrics:
                 for what in ("frames_passed_total", "frames_expired_total", "handler_lag_frames")
             )
             if lag or passed + expired != journaled:
-                wrong.append(f"handler {name}: {journaled} journaled, {passed} passed, {expired} expired, {lag} pending")
+                wrong.append(
+                    f"handler {name}: {journaled} journaled, {passed} passed, {expired} expired, {lag} pending"
+                )
             decoded, *settled = (
                 self.total(f"events_{what}", handler=name)
                 for what in ("decoded_total", "delivered_total", "filtered_total", "dead_lettered_total", "parked")
@@ -100,15 +102,18 @@ class Server(Program):
 
     def address(self, listener: str, scheme: str) -> str:
         """Where a listener listens, from the start-up lines: `"127.0.0.1:34321"`, or a path."""
-        line = self.wait_for(rf"listener {re.escape(listener)}: (.*)")[1]
-        for place in line.split(", "):
-            if place.startswith(f"{scheme}:"):
-                return place.partition(":")[2]
-        raise AssertionError(f"no {scheme} in {line}")
+        return self.wait_for(rf"listener\.{re.escape(listener)}: listening on {scheme} (\S+)")[1]
 
     def port(self, listener: str, scheme: str = "tcp") -> int:
         """The port of a listener."""
         return int(self.address(listener, scheme).rpartition(":")[2])
+
+    def place(self, listener: str, scheme: str) -> Any:
+        """Where a listener listens, as Python's sockets want it: host and port, or an absolute path."""
+        if scheme.startswith("unix"):
+            return str(self.folder / self.address(listener, scheme))
+        host, _, port = self.address(listener, scheme).rpartition(":")
+        return host.strip("[]"), int(port)
 
     def lines(self, number: int = 1, *, timeout: float = DEADLINE) -> list[str]:
         """The next lines of standard output, once that many more have come; fails the test at the deadline."""
@@ -140,7 +145,8 @@ class Server(Program):
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and text of a page of the admin endpoint."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port("admin", "http"), timeout=DEADLINE)
+        port = int(self.wait_for(r"admin: http://127\.0\.0\.1:(\d+)")[1])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
         try:
             connection.request("GET", path)
             response = connection.getresponse()

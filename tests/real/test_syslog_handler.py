@@ -47,11 +47,7 @@ def logging_to(address: Any, kind: socket.SocketKind | None, form: str = "%(mess
 def test_records_arrive_with_their_level(start: StartServer, scheme: str, kind: socket.SocketKind) -> None:
     """Each record ends with NUL and no line feed, over streams too, so a record of several lines stays one event."""
     server = start(SETTINGS)
-    place = server.address("syslog", scheme)
-    address: Any = ("127.0.0.1", server.port("syslog", scheme))
-    if scheme.startswith("unix"):
-        address = str(server.folder / place)
-    with logging_to(address, kind, "app[%(process)d]: %(message)s") as logger:
+    with logging_to(server.place("syslog", scheme), kind, "app[%(process)d]: %(message)s") as logger:
         logger.debug("one")
         logger.info("two")
         logger.warning("three")
@@ -69,7 +65,7 @@ def test_records_arrive_with_their_level(start: StartServer, scheme: str, kind: 
 def test_a_record_without_the_trailing_nul_needs_a_line_end(start: StartServer) -> None:
     """`append_nul = False` leaves nothing between two records of a TCP connection: a line feed in the format helps."""
     server = start(SETTINGS)
-    with logging_to(("127.0.0.1", server.port("syslog")), socket.SOCK_STREAM, "app: %(message)s\n") as logger:
+    with logging_to(server.place("syslog", "tcp"), socket.SOCK_STREAM, "app: %(message)s\n") as logger:
         handler = logger.handlers[0]
         assert isinstance(handler, SysLogHandler)
         handler.append_nul = False
@@ -81,7 +77,7 @@ def test_a_record_without_the_trailing_nul_needs_a_line_end(start: StartServer) 
 
 def test_a_datagram_keeps_the_lines_of_a_traceback(start: StartServer) -> None:
     server = start(SETTINGS)
-    with logging_to(("127.0.0.1", server.port("syslog", "udp")), socket.SOCK_DGRAM, "app: %(message)s") as logger:
+    with logging_to(server.place("syslog", "udp"), socket.SOCK_DGRAM, "app: %(message)s") as logger:
         try:
             raise ValueError("on purpose")
         except ValueError:

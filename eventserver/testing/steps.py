@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 
 from eventserver.event import Event
 from eventserver.interfaces import IStep
-from tests.encoder_conformance import awkward_events, sample_event
+from eventserver.testing.encoders import awkward_events, sample_event
 
 
 class StepConformance:

@@ -1,0 +1,242 @@
+"""`EventServer` on the real reactor: starting, answering, refusing, draining, reopening."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred
+from zope.interface.verify import verifyObject
+
+from eventserver.admin.status import IStatus
+from eventserver.errors import SettingsError
+from eventserver.event import Event
+from eventserver.service import EventServer
+
+from .conftest import Site
+
+pytestmark = pytest.mark.reactors
+
+
+def shout(event: Event) -> str:
+    return event.message.upper()
+
+
+def test_it_is_a_service_with_a_status() -> None:
+    server = EventServer({})
+    assert verifyObject(IService, server)
+    assert verifyObject(IStatus, server.status)
+    assert server.status.ready() == ["the server is new"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_lines_over_tcp_are_answered(site: Site) -> None:
+    server = await site.serve({"handler": {"h": {"call": shout}}})
+    assert server.status.ready() == []
+    client = await site.connect(server)
+    client.transport.write(b"hello\r\nwor")
+    await client.until(b"HELLO\n")
+    client.transport.write(b"ld\n")
+    await client.until(b"WORLD\n")
+    assert server.status.unbalanced() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_events_reach_a_file(site: Site, tmp_path: Path) -> None:
+    server = await site.serve({"handler": {"f": {"type": "file", "path": str(tmp_path / "{listener}.jsonl")}}})
+    async with server.subscribe() as subscription:
+        client = await site.connect(server)
+        client.transport.write(b"one\ntwo\n")
+        for _ in range(2):
+            await subscription.get(5)
+    await server.stop()
+    events = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    assert [event["message"] for event in events] == ["one", "two"]
+    assert list(events[0]) == ["id", "time", "received", "listener", "peer", "type", "message", "fields"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_port_in_use_is_named_and_nothing_stays_open(site: Site) -> None:
+    first = await site.serve({})
+    port = site.port(first)
+    second = site.server(
+        {
+            "listener": {
+                "a": {"endpoints": [f"tcp:{port}:interface=127.0.0.1"]},
+                "b": {"endpoints": ["tcp:0:interface=127.0.0.1"]},
+            }
+        }
+    )
+    with pytest.raises(SettingsError) as caught:
+        await second.start()
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].startswith("listener.a: ")
+    assert str(port) in caught.value.problems[0]
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_component_that_cannot_start_is_named_at_once(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    server = site.server(
+        {"handler": {name: {"type": "file", "path": str(tmp_path / "plain" / name / "out")} for name in ("one", "two")}}
+    )
+    with pytest.raises(SettingsError) as caught:
+        await server.start()
+    assert [problem.partition(": ")[0] for problem in caught.value.problems] == ["handler.one", "handler.two"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_stop_delivers_what_is_in_memory_and_the_unterminated_tail(site: Site) -> None:
+    seen: list[tuple[str, Any]] = []
+    gate: Deferred[None] = Deferred()
+    arrived: Deferred[None] = Deferred()
+
+    async def slow(event: Event) -> None:
+        if not arrived.called:
+            arrived.callback(None)
+        await gate
+        seen.append((event.message, event.context.get("truncated")))
+
+    server = await site.serve({"handler": {"h": {"call": slow}}})
+    client = await site.connect(server)
+    client.transport.write(b"one\ntwo\ntail")
+    await arrived
+    stopped = server.stop()
+    assert server.status.ready() == ["the server is stopping"]
+    gate.callback(None)
+    await stopped
+    assert seen == [("one", None), ("two", None), ("tail", True)]
+    assert server.status.unbalanced() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_drain_ends_in_time_and_the_rest_is_logged_as_lost(site: Site, caplog: Any) -> None:
+    def stuck(event: Event) -> Deferred[None]:
+        return Deferred()
+
+    server = await site.serve({"drain_timeout": "100 ms", "handler": {"h": {"call": stuck}}})
+    subscription = server.subscribe()
+    async with subscription:
+        client = await site.connect(server)
+        client.transport.write(b"one\ntwo\n")
+        await subscription.get(5)
+        await subscription.get(5)
+    assert server._parts is not None
+    delivery = server._parts.deliveries["h"]
+    assert delivery.lost() == 2
+    await server.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_handler_that_is_down_shows_in_ready(site: Site) -> None:
+    def down(event: Event) -> None:
+        raise ConnectionRefusedError("nobody there")
+
+    server = await site.serve({"handler": {"h": {"call": down}}, "drain_timeout": "10 ms"})
+    async with server.subscribe() as subscription:
+        client = await site.connect(server)
+        client.transport.write(b"one\n")
+        await subscription.get(5)
+    assert server.status.ready() == ["handler h is unwell: ConnectionRefusedError: nobody there"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_reopen_makes_the_file_again_after_it_was_moved(site: Site, tmp_path: Path) -> None:
+    server = await site.serve({"handler": {"f": {"type": "file", "path": str(tmp_path / "log")}}})
+    async with server.subscribe() as subscription:
+        client = await site.connect(server)
+        client.transport.write(b"one\n")
+        await subscription.get(5)
+        (tmp_path / "log").rename(tmp_path / "log.1")
+        server.reopen()
+        client.transport.write(b"two\n")
+        await subscription.get(5)
+    await server.stop()
+    assert "one" in (tmp_path / "log.1").read_text()
+    assert "two" in (tmp_path / "log").read_text()
+
+
+@pytest_twisted.ensureDeferred
+async def test_under_twisted_a_subscription_is_awaited_like_anything_else(site: Site) -> None:
+    server = await site.serve({})
+    async with server.subscribe(match='message != "noise"', timeout=5) as subscription:
+        client = await site.connect(server)
+        client.transport.write(b"a\nnoise\nb\n")
+        assert [(await subscription.get()).message for _ in range(2)] == ["a", "b"]
+        with pytest.raises(TimeoutError):
+            await subscription.get(0.01)
+        client.transport.write(b"c\n")
+        assert (await subscription.get()).message == "c"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_subscription_drops_the_oldest_and_counts_them(site: Site) -> None:
+    server = await site.serve({})
+    async with server.subscribe(max_events=2) as subscription, server.subscribe() as whole:
+        client = await site.connect(server)
+        client.transport.write(b"a\nb\nc\n")
+        for _ in range(3):
+            await whole.get(5)
+        assert subscription.dropped == 1
+        assert [(await subscription.get(1)).message for _ in range(2)] == ["b", "c"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_closed_subscription_holds_nothing_in_the_server(site: Site) -> None:
+    server = await site.serve({})
+    async with server.subscribe() as subscription:
+        pass
+    assert server._parts is not None
+    assert server._parts.deliveries == {}
+    assert [event async for event in subscription] == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_plain_callback_is_a_handler(site: Site) -> None:
+    seen: list[str] = []
+    server = site.server({})
+    server.add_handler(lambda event: seen.append(event.message), match='startswith(message, "a")')
+    await server.start()
+    client = await site.connect(server)
+    async with server.subscribe() as subscription:
+        client.transport.write(b"abc\nxyz\n")
+        await subscription.get(5)
+        await subscription.get(5)
+    assert seen == ["abc"]
+    with pytest.raises(RuntimeError):
+        server.add_handler(print)
+
+
+def test_under_asyncio_run_a_server_is_a_context_manager_again_and_again() -> None:
+    """Each `asyncio.run` has a loop of its own; the reactor of the first one is no good for the second."""
+
+    async def program() -> list[str]:
+        settings = {"listener": {"l": {"endpoints": ["tcp:0:interface=127.0.0.1"]}}}
+        async with EventServer(settings) as server:
+            port = int(server.addresses()["l"][0].rpartition(":")[2])
+            async with server.subscribe(timeout=0.05) as subscription:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"one\ntwo\n")
+                found = [(await subscription.get(5)).message for _ in range(2)]
+                found += [event.message async for event in subscription]
+                writer.close()
+                return found
+
+    from threading import Thread
+
+    results: list[list[str]] = []
+
+    def run_twice() -> None:
+        # The test's own reactor runs in the main thread; a program of one's own has a thread for itself.
+        results.append(asyncio.run(program()))
+        results.append(asyncio.run(program()))
+
+    thread = Thread(target=run_twice)
+    thread.start()
+    thread.join(20)
+    assert results == [["one", "two"], ["one", "two"]]
