@@ -168,7 +168,7 @@ class EventServer(MultiService):
 
     async def _drain(self, parts: building.Parts) -> None:
         timeout = float(self.settings.server.drain_timeout)
-        drained = DeferredList([delivery.drain() for delivery in self._handlers_started])
+        drained = DeferredList([delivery.drain() for delivery in self._handlers_started], consumeErrors=True)
         drained.addTimeout(timeout or 0.001, self._reactor)
         try:
             await drained

@@ -102,6 +102,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=pass_fds,
+            start_new_session=True,
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
@@ -116,7 +117,10 @@ class Program:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop(signal.SIGKILL)
+        # The group: what the program has started goes with it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self.wait()
 
     @property
     def pid(self) -> int:
