@@ -24,6 +24,7 @@ from eventserver.options import Size
 from eventserver.replies import Connections
 from eventserver.settings import HandlerSettings, ListenerSettings, Settings
 from eventserver.steps import compile_pipeline
+from eventserver.thinned_log import ThinnedLog
 from eventserver.ulid import Ulids
 
 _log = Logger(namespace="eventserver")
@@ -100,13 +101,14 @@ def build(settings: Settings, reactor: Any) -> Parts:
         (listener.name, listener.decoder.name): listener.make_decoder() for listener in settings.listeners.values()
     }
     counters = {name: ListenerCounters() for name in settings.listeners}
-    journal = MemoryJournal(int(settings.server.memory), log_forgotten=_forgotten)
+    server = settings.server
+    journal = MemoryJournal(int(server.memory), int(server.dead_letters), _forgetting(reactor))
     parts = Parts(
         settings=settings,
         reactor=reactor,
         journal=journal,
         intake=Intake(journal),
-        decoding=Decoding(_decoder_of(decoders), log=_log),
+        decoding=Decoding(_decoder_of(decoders), max_bytes=int(server.decoded_cache), log=_log),
         connections=Connections(counters),
         listener_counters=counters,
     )
@@ -147,12 +149,18 @@ def _said(error: Exception) -> str:
     return str(error) if isinstance(error, (ValueError, SettingsError)) else f"{type(error).__name__}: {error}"
 
 
-def _forgotten(parked: Parked) -> None:
-    _log.error(
-        "the dead letter {id} of handler {name} is forgotten: there are too many",
-        id=parked.event.id,
-        name=parked.handler,
-    )
+def _forgetting(reactor: Any) -> Callable[[Parked], None]:
+    log = ThinnedLog(_log, reactor)
+
+    def forgotten(parked: Parked) -> None:
+        log.error(
+            "forgotten",
+            "there are too many dead letters: {id} of handler {name} is forgotten",
+            id=parked.event.id,
+            name=parked.handler,
+        )
+
+    return forgotten
 
 
 def _decoder_of(decoders: Mapping[tuple[str, str], IDecoder]) -> Callable[[Batch], IDecoder | None]:

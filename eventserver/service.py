@@ -99,6 +99,9 @@ class EventServer(MultiService):
         try:
             await self._all([(f"listener.{part.name}", part.listen) for part in parts.listeners])
             await self._all([(f"handler.{name}", _starter(self, d)) for name, d in parts.deliveries.items()])
+            if self.status.state != "starting":
+                # Stopped while a handler was getting ready.
+                return
             self._start_admin()
         except SettingsError:
             await self._stop()

@@ -6,8 +6,6 @@ import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
-from twisted.logger import Logger
-
 from eventserver import options
 from eventserver.counters import HandlerCounters
 from eventserver.delivery.parking import Attempt, ParkingLot
@@ -16,6 +14,7 @@ from eventserver.errors import PartialFailure, TemporaryFailure
 from eventserver.event import Batch, Event, batch_id, frame_index
 from eventserver.interfaces import Entry
 from eventserver.options import Doc, Duration
+from eventserver.thinned_log import ThinnedLog
 
 #: So many events parked in a row, without one success: not they are ill, but the destination.
 UNWELL_AFTER = 100
@@ -29,6 +28,9 @@ class RetryOptions(options.Options, frozen=True, kw_only=True):
         Duration(1)
     )
     max_interval: Annotated[Duration, Doc("The longest wait.", "5 min")] = Duration(300)
+    max_parked: Annotated[
+        int, Doc("Events that may wait apart at once; beyond that the handler waits in place.", 1000, ge=1)
+    ] = 1000
 
     def problems(self) -> Iterable[tuple[str, str]]:
         """The first wait must not be longer than the longest."""
@@ -50,13 +52,12 @@ class Failures:
         *,
         retry: RetryOptions,
         ordered: bool,
-        max_parked: int,
         parking: ParkingLot,
         counters: HandlerCounters,
         event_of: Callable[[Batch], Event],
         now: Callable[[], dt.datetime],
         random: Callable[[], float],
-        log: Logger,
+        log: ThinnedLog,
     ) -> None:
         self.waiting: list[Any] = []
         self.again: list[Any] = []
@@ -65,7 +66,7 @@ class Failures:
         self._name = name
         self._max_attempts = retry.max_attempts
         self._ordered = ordered
-        self._max_parked = max_parked
+        self._max_parked = retry.max_parked
         self._parking = parking
         self._counters = counters
         self._event_of = event_of
@@ -87,7 +88,7 @@ class Failures:
         self._parked_in_a_row = 0
         self._backoff.reset()
         if self.unwell is not None:
-            self._log.info("handler {name} is well again", name=self._name)
+            self._log.warn("well", "handler {name} is well again", name=self._name)
             self.unwell = None
         if attempt is not None:
             self._counters.parked -= 1
@@ -121,7 +122,9 @@ class Failures:
         else:
             # Who is the culprit? The pile is called again, event by event.
             count = count_of(items)
-            self._log.info("handler {name} failed with {n} events: {error!r}", name=self._name, n=count, error=error)
+            self._log.warn(
+                "pile", "handler {name} failed with {n} events: {error!r}", name=self._name, n=count, error=error
+            )
             self.again.extend(singles(items))
             self._counters.redelivered += count
 
@@ -131,7 +134,9 @@ class Failures:
         given = {id_of(item): item for item in singles(items)}
         unknown = failure.errors.keys() - given.keys()
         if unknown:
-            self._log.error("handler {name} named events it was not given: {ids}", name=self._name, ids=sorted(unknown))
+            self._log.error(
+                "unknown", "handler {name} named events it was not given: {ids}", name=self._name, ids=sorted(unknown)
+            )
         failed = len(failure.errors) - len(unknown)
         if failed < len(given):
             self.delivered(len(given) - failed, attempt)
@@ -175,7 +180,9 @@ class Failures:
             self._parking.park(attempt, error, self.delay())
             return
         if self.unwell is None:
-            self._log.warn("handler {name} is unwell and will be tried again: {error!r}", name=self._name, error=error)
+            self._log.warn(
+                "unwell", "handler {name} is unwell and will be tried again: {error!r}", name=self._name, error=error
+            )
         self.unwell = f"{type(error).__name__}: {error}"
         self.waiting.extend(items)
 
@@ -184,6 +191,7 @@ class Failures:
         self._counters.dead_lettered += 1
         self._counters.parked -= attempt is not None
         self._log.error(
+            "dead",
             "handler {name} gave up event {id} after {attempts} attempts: {error!r}",
             name=self._name,
             id=failed.event.id,
@@ -197,6 +205,7 @@ class Failures:
             self._parked_in_a_row += 1
             self._counters.parked += 1
         self._log.warn(
+            "parked",
             "handler {name} failed with event {id}, attempt {attempts}: {error!r}",
             name=self._name,
             id=failed.event.id,

@@ -20,6 +20,7 @@ from eventserver.delivery.pile import Pile, PileBuilder, Select
 from eventserver.event import Batch, Event, batch_id, frame_index
 from eventserver.interfaces import Entry, IHandler, IJournal, Parked
 from eventserver.options import Duration, Size
+from eventserver.thinned_log import ThinnedLog
 
 #: Seconds that a sync call should take, and that one handler keeps the reactor before the others have their turn.
 SLICE = 0.01
@@ -40,7 +41,6 @@ class DeliveryOptions(options.Options, frozen=True, kw_only=True):
     concurrency: int = 1
     ordered: bool = False
     required_for_ack: bool = True
-    max_parked: int = 1000
     retry: RetryOptions = RetryOptions()
 
 
@@ -85,7 +85,6 @@ class Delivery:
         self._moved = moved
         self._expired = expired
         self._reply = reply
-        self._log = Logger(namespace=f"handler.{name}")
         self._reader = journal.reader(name, position)
         self._start = self._reader.position
         self._parking = ParkingLot(name, reactor.seconds, now)
@@ -103,13 +102,13 @@ class Delivery:
             name,
             retry=settings.retry,
             ordered=settings.ordered,
-            max_parked=settings.max_parked,
             parking=self._parking,
             counters=counters,
             event_of=decoding.decode_frame,
             now=now,
             random=random,
-            log=self._log,
+            # Enough for an operator to see which events, not enough to drown the log.
+            log=ThinnedLog(Logger(namespace=f"handler.{name}"), reactor, burst=20),
         )
         self._limit = min(FIRST_PILE, settings.max_events)
         # The current pile, what of it is still to be called, and the parked event that a call is about.

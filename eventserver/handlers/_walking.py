@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterator
+from types import CoroutineType
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -17,6 +18,9 @@ from eventserver.handlers._answers import Answers
 from eventserver.handlers._failures import Walk
 
 Function = Callable[[Any], Any]
+
+#: Common answers, of which no one needs to ask whether they can be awaited: that takes longer than the call.
+_ANSWERS = frozenset({str, bytes, dict})
 
 
 class EachCaller:
@@ -40,7 +44,7 @@ class EachCaller:
                 for event in rest:
                     result = function(event)
                     if result is not None:
-                        if inspect.isawaitable(result):
+                        if type(result) not in _ANSWERS and inspect.isawaitable(result):
                             return as_deferred(self._walk(pile, walk, rest, event, result), self._reactor)
                         give(event, result)
                 break
@@ -66,10 +70,11 @@ class EachCaller:
                     waiting, result = result, None
                     give(event, await waiting)
                 for event in rest:
-                    # Whatever is neither awaitable nor None is an answer at once.
                     value = function(event)
+                    if type(value) is CoroutineType or inspect.isawaitable(value):
+                        value = await value
                     if value is not None:
-                        give(event, await value if inspect.isawaitable(value) else value)
+                        give(event, value)
                 break
             except BaseException as error:
                 if event is None or self._cancelled(error):

@@ -17,8 +17,9 @@ from eventserver.interfaces import Entry, IJournal, IReader, Parked
 class MemoryJournal:
     """Holds batches until every reader has passed them; what is appended is committed at once.
 
-    `max_bytes` bounds the batches, `max_parked` the number of parked and dead events together: beyond it the oldest
-    dead letter is forgotten (`forgotten` counts them), and `log_forgotten` is told.
+    `max_bytes` bounds the batches, `max_parked_bytes` the parked and dead events together: beyond it the oldest dead
+    letter is forgotten (`forgotten` counts them), and `log_forgotten` is told. What is parked is never forgotten; each
+    handler's `retry.max_parked` bounds it.
     """
 
     durable = False
@@ -26,11 +27,12 @@ class MemoryJournal:
     def __init__(
         self,
         max_bytes: int = 64 << 20,
-        max_parked: int = 10_000,
+        max_parked_bytes: int = 16 << 20,
         log_forgotten: Callable[[Parked], None] = lambda parked: None,
     ) -> None:
         self.max_bytes = max_bytes
-        self.max_parked = max_parked
+        self.max_parked_bytes = max_parked_bytes
+        self._parked_bytes = 0
         self.size = 0
         self.head = 0
         self.forgotten = 0
@@ -73,7 +75,7 @@ class MemoryJournal:
         reader.pass_to(self.head)
         self._free()
         for key in [key for key in self._parked if key[0] == name]:
-            del self._parked[key]
+            self._take_out(key)
 
     def commit_cursor(
         self, name: str, position: int, parked: Sequence[Parked] = (), settled: Collection[str] = ()
@@ -81,12 +83,19 @@ class MemoryJournal:
         self._readers[name].pass_to(position)
         self._free()
         for event_id in settled:
-            self._parked.pop((name, event_id), None)
+            self._take_out((name, event_id))
         for one in parked:
+            self._take_out((name, one.event.id))
             self._parked[name, one.event.id] = one
-            self._parked.move_to_end((name, one.event.id))
-        if len(self._parked) > self.max_parked:
+            self._parked_bytes += _weight(one)
+        if self._parked_bytes > self.max_parked_bytes:
             self._forget()
+
+    def _take_out(self, key: tuple[str, str]) -> Parked | None:
+        one = self._parked.pop(key, None)
+        if one is not None:
+            self._parked_bytes -= _weight(one)
+        return one
 
     def _free(self) -> None:
         entries = self._entries
@@ -96,10 +105,18 @@ class MemoryJournal:
             self.size -= entry.size
 
     def _forget(self) -> None:
-        dead = [key for key, one in self._parked.items() if one.next_attempt is None]
-        for key in dead[: len(self._parked) - self.max_parked]:
+        excess = self._parked_bytes - self.max_parked_bytes
+        doomed = []
+        for key, one in self._parked.items():
+            if excess <= 0:
+                break
+            if one.next_attempt is None:
+                doomed.append(key)
+                excess -= _weight(one)
+        for key in doomed:
             self.forgotten += 1
-            self._log_forgotten(self._parked.pop(key))
+            if (gone := self._take_out(key)) is not None:
+                self._log_forgotten(gone)
 
     def parked(self, name: str) -> list[Parked]:
         return [one for (handler, _), one in self._parked.items() if handler == name]
@@ -116,9 +133,15 @@ class MemoryJournal:
             "head": self.head,
             "parked": sum(one.next_attempt is not None for one in self._parked.values()),
             "dead": sum(one.next_attempt is None for one in self._parked.values()),
+            "parked_bytes": self._parked_bytes,
             "forgotten": self.forgotten,
             "cursors": {reader.name: reader.position for reader in self._readers.values()},
         }
+
+
+def _weight(parked: Parked) -> int:
+    """About the bytes of memory that a record takes: its texts, the frame as bytes and in the event, and objects."""
+    return 2000 + 3 * len(parked.frame or parked.event.message) + len(parked.traceback) + len(parked.error)
 
 
 @implementer(IReader)

@@ -15,11 +15,11 @@ from zope.interface import implementer
 from eventserver.event import Batch
 from eventserver.interfaces import ConnectionInfo, Fault, IReplyWriter, ListenerContext
 from eventserver.listeners._ingest import NO_MARKS, TRUNCATED, Ingest, Marks
-from eventserver.listeners._limits import ThinnedLog
 from eventserver.listeners._peers import transport_text
 from eventserver.listeners._replies import ReplyQueue
 from eventserver.listeners._stream_options import StreamOptions
 from eventserver.listeners._tls import client_names
+from eventserver.thinned_log import ThinnedLog
 
 
 class Hub(Shape):

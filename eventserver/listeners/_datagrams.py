@@ -11,7 +11,7 @@ from zope.interface import implementer
 from eventserver.interfaces import IReplyWriter, ListenerContext
 from eventserver.listeners._datagram_options import DatagramOptions
 from eventserver.listeners._ingest import TRUNCATED, Ingest
-from eventserver.listeners._limits import ThinnedLog
+from eventserver.thinned_log import ThinnedLog
 
 Sender = Any
 """Whatever a socket names a sender with; it can be a key of a dict."""

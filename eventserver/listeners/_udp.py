@@ -20,9 +20,9 @@ from zope.interface import implementer
 from eventserver.counters import ListenerCounters
 from eventserver.listeners._datagram_options import LARGEST
 from eventserver.listeners._datagrams import Datagrams, Sender
-from eventserver.listeners._limits import ThinnedLog
 from eventserver.listeners._peers import UCRED_SIZE, read_credentials, sockaddr_text, unix_text
 from eventserver.listeners._sockets import granted_buffer, kernel_drops
+from eventserver.thinned_log import ThinnedLog
 
 #: Datagrams, and bytes (soft by one datagram), that one wake-up reads at most; then others have their turn.
 DRAIN = 512

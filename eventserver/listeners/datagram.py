@@ -14,10 +14,10 @@ from eventserver.listeners._datagram_options import DatagramOptions
 from eventserver.listeners._datagrams import Datagrams
 from eventserver.listeners._endpoints import CannotListen, Endpoint, parse_endpoint
 from eventserver.listeners._ingest import Ingest
-from eventserver.listeners._limits import ThinnedLog
 from eventserver.listeners._sweep import Sweeper
 from eventserver.listeners._udp import LAST_DRAINS, InetReader, UnixReader
 from eventserver.options import Size
+from eventserver.thinned_log import ThinnedLog
 
 
 @implementer(IListener)

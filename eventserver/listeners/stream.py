@@ -16,10 +16,11 @@ from eventserver.listeners import _bind, _endpoints
 from eventserver.listeners._connection import StreamConnection
 from eventserver.listeners._endpoints import CannotListen, Endpoint, parse_endpoint
 from eventserver.listeners._ingest import Ingest
-from eventserver.listeners._limits import ConnectionLimits, ThinnedLog
+from eventserver.listeners._limits import ConnectionLimits
 from eventserver.listeners._stream_options import StreamOptions
 from eventserver.listeners._sweep import Sweeper
 from eventserver.listeners._tls import Certificates, TlsFactory, TlsProblem
+from eventserver.thinned_log import ThinnedLog
 
 
 class _Accept(Factory):

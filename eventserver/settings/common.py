@@ -22,6 +22,17 @@ class ServerOptions(options.Options, frozen=True, kw_only=True):
         Size,
         Doc("The bound of the frames that are kept in memory while handlers work on them.", "64 MiB", ge=65536),
     ] = Size(64 << 20)
+    dead_letters: Annotated[
+        Size, Doc("The bound of the failed events that are kept in memory; the oldest dead ones go first.", "16 MiB")
+    ] = Size(16 << 20)
+    decoded_cache: Annotated[
+        Size,
+        Doc(
+            "How many bytes of frames are kept decoded for handlers that come later; the events take about nine times"
+            " as much.",
+            "1 MiB",
+        ),
+    ] = Size(1 << 20)
     drain_timeout: Annotated[
         Duration,
         Doc("How long a stopping server goes on delivering what it holds; then it logs the number lost.", "10 s"),

@@ -273,7 +273,7 @@ def test_parked_events_survive_their_loop(world: World) -> None:
 
 
 def test_dead_letters_in_memory_are_bounded_and_the_oldest_go_first(world: World) -> None:
-    world.journal.max_parked = 2
+    world.journal.max_parked_bytes = 7_000
     forgotten: list[str] = []
     world.journal._log_forgotten = lambda parked: forgotten.append(parked.event.message)
     world.add(Recorder(bad={text: PermanentFailure() for text in "abc"}))

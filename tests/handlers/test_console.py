@@ -165,6 +165,8 @@ class TestBlocking:
         handler = make(writer, "raw", reactor)
         error = failure_of(handler.handle([make_batch(b"a" * 5000, b"second line")]))
         assert isinstance(error, TemporaryFailure)
+        error = failure_of(handler.handle([make_batch(b"not even begun")]))
+        assert isinstance(error, TemporaryFailure)
         assert os.read(reader, 10_000) == b"a" * 4096
         assert handler.handle([make_batch(b"third line")]) is None
         assert os.read(reader, 10_000) == b"a" * 904 + b"\nthird line\n"

@@ -139,6 +139,12 @@ class TestPaths:
         assert all(len(part.encode()) <= 255 for part in parts)
         assert "\0" not in path
 
+    def test_odd_components_are_replaced(self) -> None:
+        template = PathTemplate("/base/{listener}//x/./{{y}}/{hostname}")
+        event = make_event(fields={"hostname": "é" * 10})
+        assert template.path_of(event) == "tests/_/x/_/{y}/" + "%C3%A9" * 10
+        assert len(PathTemplate("/" + "é" * 200 + "{listener}").path_of(event).encode()) == 254
+
     @pytest.mark.parametrize("text", ["", "/", "/logs/", "/logs/{x}/../y", "/logs/..", "a\0b", "/logs/{x", "/l/{a.b}"])
     def test_paths_that_cannot_be_are_refused(self, text: str) -> None:
         parsed, problems = options.parse(FileHandler.Options, {"path": text})
@@ -257,15 +263,20 @@ class TestFailures:
         handler = make("all.log", format="raw")
         done(handler.handle([make_batch(b"a")]))
 
+        write, calls = os.write, []
+
         def fails(fd: int, data: Any) -> int:
+            calls.append(fd)
+            if len(calls) == 1:
+                return write(fd, bytes(data)[:1])
             with open(tmp_path / "all.log", "ab") as other:
-                other.write(b"half other\n")
+                other.write(b" other\n")
             raise OSError(errno.EIO, "broken")
 
         monkeypatch.setattr(_files.os, "write", fails)
         with pytest.raises(TemporaryFailure):
             done(handler.handle([make_batch(b"b")]))
-        assert (tmp_path / "all.log").read_bytes() == b"a\nhalf other\n"
+        assert (tmp_path / "all.log").read_bytes() == b"a\nb other\n"
 
     def test_a_failed_sync_is_a_temporary_failure(
         self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -355,26 +355,34 @@ class TestStreams:
             assert bytes(sinks.made[-1].data) == expected
         await port.stopListening()
 
+    @pytest.mark.parametrize("secure", [False, True])
     @pytest_twisted.ensureDeferred
-    async def test_a_large_pile_is_sent_when_the_kernel_has_it(self) -> None:
+    async def test_a_large_pile_is_sent_when_the_kernel_has_it(self, tmp_path: Path, secure: bool) -> None:
         """More than the buffers of the kernel: the Deferred waits for the peer to read."""
         from twisted.internet import reactor
 
         sinks = Sinks()
-        port = await endpoints.TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(sinks)
-        handler = make(f"tcp:127.0.0.1:{port.getHost().port}", reactor)
+        if secure:
+            server = Server(*certificate(tmp_path))
+            listening = endpoints.SSL4ServerEndpoint(reactor, 0, server, interface="127.0.0.1")
+        else:
+            listening = endpoints.TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+        port = await listening.listen(sinks)
+        kind, tls = ("tls", TlsOptions(verify=False)) if secure else ("tcp", TlsOptions())
+        handler = make(f"{kind}:127.0.0.1:{port.getHost().port}", reactor, tls=tls)
         handler.start()
-        await until(lambda: sinks.made and sinks.made[0].transport)
-        sinks.made[0].transport.pauseProducing()  # type: ignore[union-attr]
+        await deliver(handler, [make_batch(b"first")])
+        transport: Any = sinks.made[0].transport
+        transport.pauseProducing()
         sent = results_of(handler.handle([make_batch(*[b"x" * 65535] * 300)]))
         await deferLater(reactor, 0.05)  # type: ignore[arg-type]
         assert sent == []
-        sinks.made[0].transport.resumeProducing()  # type: ignore[union-attr]
+        transport.resumeProducing()
         await until(lambda: sent)
         assert sent == [None]
         await stop(handler)
         await until(lambda: sinks.made[0].lost)
-        assert len(sinks.made[0].data) == 65536 * 300
+        assert len(sinks.made[0].data) == 65536 * 300 + 6
         await port.stopListening()
 
     @pytest_twisted.ensureDeferred

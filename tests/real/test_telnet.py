@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import pty
-import re
-import select
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.real.conftest import StartServer
+from tests.real.terminal import Terminal
 from tests.realprograms import DEADLINE
 
 pytestmark = pytest.mark.real
@@ -34,33 +29,6 @@ async def answer(event):
         raise ValueError("asked to")
     return None
 """
-
-
-class Terminal:
-    """A program on a pseudo terminal, as a person has it."""
-
-    def __init__(self, argv: list[str]) -> None:
-        self._master, slave = pty.openpty()
-        self.process = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
-        os.close(slave)
-        self.shown = ""
-
-    def type(self, text: str) -> None:
-        os.write(self._master, text.encode())
-
-    def wait_for(self, pattern: str) -> None:
-        """Read what is shown up to the pattern, and forget it."""
-        deadline = time.monotonic() + DEADLINE
-        while not (found := re.search(pattern, self.shown)):
-            readable, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
-            assert readable, f"{pattern!r} was not shown: {self.shown!r}"
-            self.shown += os.read(self._master, 4096).decode(errors="replace")
-        self.shown = self.shown[found.end() :]
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self._master)
 
 
 @pytest.fixture

@@ -1,0 +1,28 @@
+"""rsyslogd as a foreground process with its own configuration, pid file and working folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.realprograms import Program
+
+
+class Rsyslogd(Program):
+    """rsyslogd with a configuration; it touches no file outside `folder`.
+
+    With an action that writes to /dev/stdout, its own word that it started and what it gets are lines of its output.
+    """
+
+    def __init__(self, program: str, folder: Path, configuration: str) -> None:
+        folder.mkdir(exist_ok=True)
+        path = folder / "rsyslog.conf"
+        path.write_text(f'global(workDirectory="{folder}" localHostname="forwarder")\n{configuration}')
+        super().__init__([program, "-n", "-f", str(path), "-i", str(folder / "rsyslogd.pid")], cwd=folder)
+
+
+def tls_globals(driver: str, ca: str, cert: str, key: str) -> str:
+    """The default certificates of rsyslog's TLS, for one of its drivers (`gtls`, `ossl`)."""
+    return (
+        f'global(defaultNetstreamDriver="{driver}" defaultNetstreamDriverCAFile="{ca}"'
+        f' defaultNetstreamDriverCertFile="{cert}" defaultNetstreamDriverKeyFile="{key}")\n'
+    )
