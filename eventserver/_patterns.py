@@ -141,7 +141,8 @@ def _inside(item: tuple[Any, Any]) -> list[Items]:
 def check_cost(items: Items, multiline: bool) -> None:
     """Raises `ValueError` for a pattern that could take longer than `MAX_TEXT` squared, by these rules.
 
-    - What is repeated has a fixed shape: no repeat of varying length in it, and alternatives that begin differently.
+    - What is repeated (other than a few times exactly) has a fixed shape: no repeat of varying length in it, and
+      alternatives that begin differently.
     - The search itself, unless anchored by `^`, and each long repeat multiply the steps by the text's length. One
       that is followed by what it cannot match itself (`\\S+` and a space) has one way to end, and only adds to them.
     - Short repeats (`a?`) and alternatives that begin alike multiply the ways; `MAX_WAYS` and
@@ -188,7 +189,12 @@ class _Measure:
             self.ways *= 2 if low != high else 1
             self.sequence(items, follow, ends)
             return
-        if any(op in _REPEATS and v[0] != v[1] for op, v in _walk(items)):
+        inner = [v for op, v in _walk(items) if op in _REPEATS]
+        if low == high and int(high) < _LONG and not any(op in _REPEATS for v in inner for op, _ in _walk(v[2])):
+            # A few times exactly, as in `(\\d{1,3}\\.){3}`: the same as written out.
+            self.sequence(items * int(high), follow, ends)
+            return
+        if any(v[0] != v[1] for v in inner):
             raise ValueError(f"the pattern has a repeat inside a repeat; {_INSTEAD}")
         if any(op is c.BRANCH and _alike(v[1]) > 1 for op, v in _walk(items)):
             raise ValueError(f"the pattern repeats alternatives that begin alike; {_INSTEAD}")

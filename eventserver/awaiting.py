@@ -38,12 +38,15 @@ def asyncio_loop(reactor: Any) -> asyncio.AbstractEventLoop | None:
 def as_deferred(result: object, reactor: Any = None) -> Deferred[Any] | None:
     """The Deferred that fires when `result` is there; None if `result` is nothing that can be awaited.
 
-    A Deferred is passed through. A coroutine is started: as an asyncio Task where `reactor` is the asyncio reactor.
-    To cancel the Deferred cancels the Task, and with it the Deferred or future that the coroutine awaits; the Deferred
-    fires, with Twisted's `CancelledError`, when the coroutine has really ended.
+    A Deferred is passed through; one that says it was called, but waits for another one, in a new Deferred: so
+    `called` means that there is a result. A coroutine is started: as an asyncio Task where `reactor` is the asyncio
+    reactor. To cancel the Deferred cancels the Task, and with it the Deferred or future that the coroutine awaits; the
+    Deferred fires, with Twisted's `CancelledError`, when the coroutine has really ended.
     """
-    if result is None or isinstance(result, Deferred):
-        return result
+    if result is None:
+        return None
+    if isinstance(result, Deferred):
+        return _unchained(result) if result.called and result.paused else result
     if not inspect.isawaitable(result):
         return None
     loop = asyncio_loop(reactor)
@@ -56,6 +59,12 @@ def as_deferred(result: object, reactor: Any = None) -> Deferred[Any] | None:
     # A Task that is cancelled before its first step never starts what it was made for.
     task.add_done_callback(lambda _: coroutine.close())
     return _from_future(task)
+
+
+def _unchained(deferred: Deferred[Any]) -> Deferred[Any]:
+    result: Deferred[Any] = Deferred(lambda _: deferred.cancel())
+    deferred.chainDeferred(result)
+    return result
 
 
 def _coroutine(awaitable: Awaitable[Any]) -> Coroutine[Any, Any, Any]:

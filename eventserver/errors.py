@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from twisted.internet import error
+
 
 class EventServerError(Exception):
     """The base of every exception that eventserver raises on purpose."""
@@ -62,3 +64,18 @@ class SettingsError(EventServerError):
 
 class ExpressionError(EventServerError):
     """An expression of `match`, `drop` or `set` is not one of the language; the message says where and why."""
+
+
+class ComponentError(EventServerError, ValueError):
+    """A component, or a function that the settings name, cannot be had; the message says which one and why."""
+
+
+#: Failures of the destination, whoever raises them, and not of an event: what failed is tried again without limit.
+CONNECTION_ERRORS: tuple[type[BaseException], ...] = (
+    TemporaryFailure,
+    ConnectionError,
+    error.ConnectError,
+    error.ConnectionClosed,
+    error.ConnectingCancelledError,
+    error.DNSLookupError,
+)

@@ -276,6 +276,7 @@ class EventServer(MultiService):
 
     def reopen(self) -> None:
         """Have handlers close and open again what log rotation may have moved away (SIGHUP)."""
+        _log.info("files are opened again")
         for delivery in self._parts.deliveries.values() if self._parts is not None else ():
             if IReopen.providedBy(delivery.handler):
                 IReopen(delivery.handler).reopen()

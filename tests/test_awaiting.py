@@ -42,6 +42,22 @@ def test_deferreds_are_passed_through() -> None:
     assert as_deferred(deferred, Clock()) is deferred
 
 
+def test_a_deferred_that_waits_for_another_is_not_called_yet() -> None:
+    """It says that it was called; whoever sets a time limit has to know better."""
+    inner: Deferred[str] = Deferred()
+    deferred = started(succeed(None).addCallback(lambda _: inner), Clock())
+    assert not deferred.called
+    inner.callback("done")
+    assert deferred.result == "done"
+    inner = Deferred()
+    deferred = started(succeed(None).addCallback(lambda _: inner), Clock())
+    failures: list[Any] = []
+    deferred.addErrback(failures.append)
+    deferred.cancel()
+    assert failures[0].check(CancelledError)
+    assert inner.called
+
+
 def test_a_clock_has_no_asyncio_loop() -> None:
     assert asyncio_loop(Clock()) is None
 

@@ -129,6 +129,25 @@ def test_the_main_job_runs(installed: Environment) -> None:
         assert server.stop() == realprograms.TERMINATED
 
 
+def test_a_handler_of_another_package_is_found_by_its_entry_point(installed: Environment) -> None:
+    """Once it is installed its name is a handler like ours; once it is not, the name is an error."""
+    installed.pip("install", str(ROOT / "tests" / "plugin_package"))
+    with installed.serve("--handler", "tally path=sums.json") as server:
+        port = int(server.wait_for(r"127\.0\.0\.1:(\d+)")[1])
+        with socket.create_connection(("127.0.0.1", port), realprograms.DEADLINE) as peer:
+            peer.sendall(b"one\ntwo\n")
+            peer.shutdown(socket.SHUT_WR)
+            # The server closes once it has read everything.
+            assert peer.recv(1) == b""
+        assert server.stop() == realprograms.TERMINATED
+    assert json.loads((installed.path / "sums.json").read_text()) == {"text": 2}
+    assert b"tally" in installed.run("eventserver", "components").stdout
+    installed.pip("uninstall", "-y", "eventserver-tally")
+    with installed.serve("--handler", "tally path=sums.json") as server:
+        server.wait_for("tally")
+        assert server.wait() == 1
+
+
 def test_uninstalling_leaves_twisted_whole(installed: Environment) -> None:
     """The last test with this environment: afterwards the package is gone, and Twisted is as it came."""
     installed.pip("uninstall", "-y", "eventserver")

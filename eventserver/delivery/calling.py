@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from eventserver.awaiting import as_deferred
-from eventserver.errors import HandlerTimeout
+from eventserver.errors import CONNECTION_ERRORS, HandlerTimeout
 from eventserver.event import Batch, Event
 from eventserver.interfaces import IHandler
 
@@ -74,7 +74,8 @@ class Caller:
 
 
 def _over_time(result: object, timeout: float) -> object:
-    if isinstance(result, Failure):
+    if isinstance(result, Failure) and not result.check(*CONNECTION_ERRORS):
+        # A handler that knows better, because it was the destination that kept it waiting, says so.
         raise HandlerTimeout(f"the call took longer than {timeout:g} s")
     # The call finished in the moment it was cancelled: that is as good as in time.
     return result

@@ -5,21 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from twisted.internet import error
-
-from eventserver.errors import HandlerTimeout, PartialFailure, PermanentFailure, TemporaryFailure
+from eventserver.errors import CONNECTION_ERRORS, HandlerTimeout, PartialFailure, PermanentFailure
 
 Verdict = Literal["temporary", "permanent", "partial", "timeout", "error"]
-
-#: Failures of the destination, not of an event: the pile is tried again without limit. Named in the documentation.
-CONNECTION_ERRORS: tuple[type[BaseException], ...] = (
-    TemporaryFailure,
-    ConnectionError,
-    error.ConnectError,
-    error.ConnectionClosed,
-    error.ConnectingCancelledError,
-    error.DNSLookupError,
-)
 
 
 def verdict_of(failure: BaseException) -> Verdict:

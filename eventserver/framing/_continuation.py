@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from eventserver.framing._patterns import MATCHED
+from eventserver._patterns import compile_pattern
+
+#: Bytes of a line that a rule looks at.
+MATCHED = 1024
 
 #: Called with every line of a stream in order; True if the line belongs to the event before it.
 Rule = Callable[[bytes], bool]
@@ -23,8 +26,8 @@ _INDENT = (b" ", b"\t")
 
 def start_rule(pattern: str) -> Rule:
     """A line in which `pattern` is found begins an event; every other line goes on."""
-    search = re.compile(pattern.encode()).search
-    return lambda line: search(line[:MATCHED]) is None
+    found = compile_pattern(pattern)
+    return lambda line: not found(line[:MATCHED].decode(errors="replace"))
 
 
 def indented(line: bytes) -> bool:

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from zope.interface import implementer
 
+from eventserver._patterns import compile_pattern
 from eventserver.framing._base import OVERSIZE, Framer, FramerOptions
 from eventserver.framing._continuation import rule_of
-from eventserver.framing._patterns import problem_of
 from eventserver.interfaces import Fault, IFramer
 from eventserver.options import Doc, Duration
 
@@ -35,8 +35,8 @@ class MultilineFramer(Framer):
         start: Annotated[
             str | None,
             Doc(
-                "A regular expression (Python's syntax): a line begins an event if it is found in the line's first "
-                "1,024 bytes.",
+                "A regular expression, as in `matches(x, ...)`: a line begins an event if it is found in the line's "
+                "first 1,024 bytes.",
                 r"^\S",
                 r"^\d{4}-\d\d-\d\d ",
             ),
@@ -57,9 +57,10 @@ class MultilineFramer(Framer):
             """Neither or both of `start` and `mode`, and expressions that could take too long."""
             if (self.start is None) == (self.mode is None):
                 yield "start", "give either `start` or `mode`"
-            wrong = problem_of(self.start) if self.start is not None else None
-            if wrong is not None:
-                yield "start", wrong
+            try:
+                compile_pattern(self.start or "")
+            except ValueError as error:
+                yield "start", str(error)
 
     def __init__(self, options: Options, inner: IFramer) -> None:
         """Raises `ValueError` for options that have `problems()`."""

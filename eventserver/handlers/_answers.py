@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from eventserver.errors import PartialFailure, PermanentFailure
+from eventserver.errors import CONNECTION_ERRORS, PartialFailure, PermanentFailure
 from eventserver.event import Event
-from eventserver.handlers._failures import UNWELL
 from eventserver.interfaces import HandlerContext
 
 
@@ -67,9 +66,9 @@ class Answers:
         """
         if isinstance(error, PartialFailure):
             for event in pile:
-                if event.id in error.errors and not isinstance(error.errors[event.id], UNWELL):
+                if event.id in error.errors and not isinstance(error.errors[event.id], CONNECTION_ERRORS):
                     self.apologise(event)
-        elif len(pile) == 1 and not isinstance(error, UNWELL):
+        elif len(pile) == 1 and not isinstance(error, CONNECTION_ERRORS):
             self.apologise(pile[0])
 
     def _payload(self, reply: object) -> bytes:

@@ -1,15 +1,12 @@
-"""What is behind `call = "module:function"`: finding the function, and what it wants to be called with."""
+"""What is behind `call = "module:function"`: what the function wants to be called with."""
 
 from __future__ import annotations
 
 import collections.abc
-import importlib
 import inspect
 import re
-import sys
 import typing
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 _PILES: tuple[Any, ...] = (
@@ -20,37 +17,6 @@ _PILES: tuple[Any, ...] = (
     collections.abc.Iterable,
 )
 _PILE_TEXT = re.compile(r"(?:\w+\.)*(?:list|List|Sequence|MutableSequence|Collection|Iterable)(?:\[.*\])?")
-
-
-def load_function(reference: str) -> Callable[..., Any]:
-    """The callable that `"module:function"` names; the module is looked for in the current directory first.
-
-    Raises `ValueError`, with a sentence for people, if there is none or its module fails to import.
-    """
-    module_name, _, name = reference.partition(":")
-    if not name or not all(part.isidentifier() for part in f"{module_name}.{name}".split(".")):
-        raise ValueError(f"`{reference}` names no function; write `module:function`")
-    found: Any = _import(module_name)
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise ValueError(f"module `{module_name}` has no `{name}`")
-        found = getattr(found, part)
-    if not callable(found):
-        raise ValueError(f"`{reference}` is {type(found).__name__}, which cannot be called; name a function")
-    return typing.cast("Callable[..., Any]", found)
-
-
-def _import(module_name: str) -> Any:
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
-    importlib.invalidate_caches()
-    try:
-        return importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"module `{module_name}` does not import: {type(error).__name__}: {error}") from error
-    finally:
-        if folder in sys.path:
-            sys.path.remove(folder)
 
 
 def takes_pile(function: Callable[..., Any]) -> bool:

@@ -4,20 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from twisted.internet import error
-
-from eventserver.errors import PartialFailure, TemporaryFailure
+from eventserver.errors import CONNECTION_ERRORS, PartialFailure, TemporaryFailure
 from eventserver.event import Event
-
-#: The destination is unwell: nothing is wrong with the event.
-UNWELL: tuple[type[BaseException], ...] = (
-    TemporaryFailure,
-    ConnectionError,
-    error.ConnectError,
-    error.ConnectionClosed,
-    error.ConnectingCancelledError,
-    error.DNSLookupError,
-)
 
 
 class Walk:
@@ -35,7 +23,7 @@ class Walk:
         Otherwise the destination is unwell: the event, and the `rest` that comes after it, wait. Raises the error if it
         was the first event: then the whole pile waits.
         """
-        if not isinstance(error, UNWELL):
+        if not isinstance(error, CONNECTION_ERRORS):
             self._errors[event.id] = error
             return True
         if event is self._first:

@@ -13,10 +13,11 @@ from eventserver import options
 from eventserver.awaiting import as_deferred, asyncio_loop
 from eventserver.event import Event
 from eventserver.handlers._answers import Answers
-from eventserver.handlers._calling import is_async, load_function, takes_pile
+from eventserver.handlers._calling import is_async, takes_pile
 from eventserver.handlers._threads import OneThread
 from eventserver.handlers._walking import EachCaller, ThreadWalk
 from eventserver.interfaces import HandlerContext, IHandler, Wants
+from eventserver.loading import load_object
 from eventserver.options import Doc
 
 _ASYNC_LANES = 64
@@ -65,7 +66,7 @@ class PythonHandler:
 
     def __init__(self, options: Options, context: HandlerContext, function: Callable[[Any], Any] | None = None) -> None:
         """`function` is what to call, for a program that has it; else the one that `options.call` names."""
-        self._function = load_function(options.call) if function is None else function
+        self._function = load_object(options.call) if function is None else function
         self._call = options.call
         self._context = context
         self._answers = Answers(options.call, options.on_error_reply, context)

@@ -21,7 +21,7 @@ from eventserver.handlers.null import NullHandler
 from eventserver.handlers.python import PythonHandler
 from eventserver.handlers.relay import RelayHandler
 from eventserver.interfaces import HandlerContext, IHandler
-from tests.handlers.conformance import HandlerConformance
+from eventserver.testing.handlers import HandlerConformance
 from tests.handlers.fakes import PullTransport, make_context
 
 

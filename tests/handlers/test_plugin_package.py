@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from eventserver.errors import TemporaryFailure
-from tests.handlers.conformance import HandlerConformance
+from eventserver.testing.handlers import HandlerConformance
 from tests.handlers.fakes import make_context, make_event
 
 _SOURCE = Path(__file__).parent.parent / "plugin_package" / "eventserver_tally.py"

@@ -20,8 +20,9 @@ from twisted.internet.task import deferLater
 from eventserver.awaiting import asyncio_loop
 from eventserver.errors import PartialFailure, PermanentFailure, TemporaryFailure
 from eventserver.event import Event
-from eventserver.handlers._calling import is_async, load_function, takes_pile
+from eventserver.handlers._calling import is_async, takes_pile
 from eventserver.handlers.python import PythonHandler
+from eventserver.loading import load_object
 from tests.handlers.fakes import FakeReactor, Log, Replies, make_context, make_event, make_events
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class TestCalling:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "found_here_only.py").write_text("class A:\n    @staticmethod\n    def f(event): return 'found'\n")
-        assert load_function("found_here_only:A.f")(None) == "found"
+        assert load_object("found_here_only:A.f")(None) == "found"
         assert str(tmp_path) not in sys.path
 
     @pytest.mark.parametrize(
@@ -74,14 +75,14 @@ class TestCalling:
             ("json", "names no function"),
             ("json:", "names no function"),
             ("json.:loads", "names no function"),
-            ("no_such_module:f", "does not import"),
+            ("no_such_module:f", "no module is called"),
             ("json:no_such_function", "has no `no_such_function`"),
             ("json:__name__", "cannot be called"),
         ],
     )
     def test_a_wrong_reference_is_told_in_a_sentence(self, reference: str, sentence: str) -> None:
         with pytest.raises(ValueError, match=sentence):
-            load_function(reference)
+            load_object(reference)
 
     def test_a_module_that_fails_to_import_is_told_with_the_reason(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -89,7 +90,7 @@ class TestCalling:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "broken_module.py").write_text("1 / 0\n")
         with pytest.raises(ValueError, match="ZeroDivisionError: division by zero"):
-            load_function("broken_module:f")
+            load_object("broken_module:f")
 
     def test_annotations_decide_about_the_pile(self) -> None:
         def one(event): ...  # type: ignore[no-untyped-def]

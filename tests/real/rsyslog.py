@@ -16,7 +16,9 @@ class Rsyslogd(Program):
     def __init__(self, program: str, folder: Path, configuration: str) -> None:
         folder.mkdir(exist_ok=True)
         path = folder / "rsyslog.conf"
-        path.write_text(f'global(workDirectory="{folder}" localHostname="forwarder")\n{configuration}')
+        # Its own words would else go to the machine's log.
+        own = f'global(workDirectory="{folder}" localHostname="forwarder" processInternalMessages="on")\n'
+        path.write_text(own + configuration)
         super().__init__([program, "-n", "-f", str(path), "-i", str(folder / "rsyslogd.pid")], cwd=folder)
 
 

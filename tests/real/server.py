@@ -151,6 +151,8 @@ class Server(Program):
             connection.request("GET", path)
             response = connection.getresponse()
             return response.status, response.read().decode()
+        except OSError as error:
+            pytest.fail(f"{path}: {error}\n{self.output()}", pytrace=False)
         finally:
             connection.close()
 

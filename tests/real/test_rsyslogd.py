@@ -14,6 +14,7 @@ from tests.listeners.certificates import Authority
 from tests.real.conftest import StartServer
 from tests.real.rsyslog import Rsyslogd, tls_globals
 from tests.real.server import Server
+from tests.realprograms import free_port
 
 pytestmark = pytest.mark.real
 
@@ -37,7 +38,7 @@ type = "console"
 FORWARD = """
 module(load="imuxsock" sysSock.use="off")
 input(type="imuxsock" socket="{folder}/in.sock" useSpecialParser="off" parseHostname="on"
-      useSysTimeStamp="off" rateLimit.interval="0")
+      useSysTimeStamp="off" ignoreTimestamp="off" rateLimit.interval="0")
 action(type="omfwd" target="127.0.0.1" port="{port}" protocol="tcp" tcp_framing="{framing}"
        template="{template}" action.resumeInterval="1" action.resumeRetryCount="-1" {more})
 """
@@ -78,7 +79,10 @@ def forward(
         source.connect(str(folder / "in.sock"))
         for number in range(MESSAGES):
             source.send(line(number))
-    events = server.events(MESSAGES)
+    events: list[dict[str, Any]] = []
+    while len(events) < MESSAGES:
+        batch = server.events(MESSAGES - len(events))
+        events += [event for event in batch if event["fields"]["hostname"] != "forwarder"]
     assert forwarder.stop() == 0, forwarder.output()
     return events
 
@@ -126,3 +130,99 @@ def test_a_thousand_messages_over_tls(
     check(events, "5424")
     assert {event["context"]["tls"]["subject"] for event in events} == {"forwarder"}
     server.finish(farewell=True)
+
+
+# The other way: we relay, and rsyslogd takes it
+
+TAKE = """
+module(load="imtcp")
+input(type="imtcp" port="{port}" address="127.0.0.1" {more})
+template(name="seen" type="string"
+         string="%pri% %timestamp:::date-rfc3339% %hostname% %app-name% %procid% %msgid% %structured-data% %msg%\\n")
+action(type="omfile" file="{folder}/taken.log" template="seen")
+action(type="omfile" file="/dev/stdout" template="seen")
+"""
+
+RELAY = """
+[listener.syslog]
+endpoints = ["udp:0:interface=127.0.0.1"]
+decoder = "syslog"
+[handler.relay]
+type = "relay"
+to = "{to}"
+encoder = "syslog"
+framing = "{framing}"
+reconnect = {{initial_interval = "50 ms"}}
+{more}
+"""
+
+
+def relay_a_thousand(server: Server, receiver: Rsyslogd) -> list[str]:
+    """Send the messages to the server; the lines that rsyslogd wrote of them."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source:
+        source.connect(server.place("syslog", "udp"))
+        for number in range(MESSAGES):
+            source.send(line(number))
+    receiver.wait_for(rf" {MESSAGES - 1} - - message {MESSAGES - 1} ")
+    return [line for line in receiver.stdout if " rsyslogd " not in line]
+
+
+def expected(number: int) -> str:
+    facility, severity, host, app, message = sent(number)
+    return f"{facility * 8 + severity} 2026-02-03T04:05:06.789000Z {host} {app} {number} - - {message}"
+
+
+@pytest.mark.parametrize("framing", ["lines", "octet"])
+def test_rsyslogd_takes_what_is_relayed(
+    rsyslogd: Callable[[str], Rsyslogd], start: StartServer, tmp_path: Path, framing: str
+) -> None:
+    """Every field survives the way through both programs, into a file."""
+    port = free_port()
+    receiver = rsyslogd(TAKE.format(port=port, folder=tmp_path / "rsyslog", more=""))
+    receiver.wait_for("start")
+    server = start(RELAY.format(to=f"tcp:127.0.0.1:{port}", framing=framing, more=""))
+    lines = relay_a_thousand(server, receiver)
+    assert lines == [expected(number) for number in range(MESSAGES)]
+    server.finish()
+    assert receiver.stop() == 0, receiver.output()
+    written = (tmp_path / "rsyslog" / "taken.log").read_text().splitlines()
+    assert [line for line in written if " rsyslogd " not in line] == lines
+
+
+@pytest.mark.parametrize("driver", ["gtls", "ossl"])
+def test_rsyslogd_takes_what_is_relayed_over_tls(
+    rsyslogd: Callable[[str], Rsyslogd], start: StartServer, authority: Authority, tmp_path: Path, driver: str
+) -> None:
+    """RFC 5425: counted frames over TLS, with certificates on both sides."""
+    port = free_port()
+    cert, key = authority.issue("relay")
+    more = f'streamDriver.name="{driver}" streamDriver.mode="1" streamDriver.authMode="x509/name" permittedPeer="relay"'
+    receiver = rsyslogd(
+        tls_globals(driver, authority.ca, *authority.server())
+        + TAKE.format(port=port, folder=tmp_path / "rsyslog", more=more)
+    )
+    receiver.wait_for("start")
+    tls = f'tls = {{ca = "{authority.ca}", cert = "{cert}", key = "{key}", server_name = "localhost"}}'
+    server = start(RELAY.format(to=f"tls:127.0.0.1:{port}", framing="octet", more=tls))
+    lines = relay_a_thousand(server, receiver)
+    assert [line for line in lines if " message " in line] == [expected(number) for number in range(MESSAGES)]
+    server.finish()
+
+
+def test_a_relay_waits_for_a_receiver_that_comes_later(
+    rsyslogd: Callable[[str], Rsyslogd], start: StartServer, tmp_path: Path
+) -> None:
+    """While the destination is away `/ready` says so, and nothing is lost or dead-lettered."""
+    port = free_port()
+    more = 'retry = {initial_interval = "50 ms", max_interval = "100 ms"}'
+    server = start(RELAY.format(to=f"tcp:127.0.0.1:{port}", framing="octet", more=more))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source:
+        source.connect(server.place("syslog", "udp"))
+        source.send(line(0))
+    server.metrics_when("handler_failures_total", 2, handler="relay", kind="temporary")
+    status, reasons = server.get("/ready")
+    assert status == 503
+    assert "handler relay is unwell" in reasons
+    receiver = rsyslogd(TAKE.format(port=port, folder=tmp_path / "rsyslog", more=""))
+    receiver.wait_for(" 0 - - message 0 ")
+    assert server.finish().total("events_dead_lettered_total") == 0
