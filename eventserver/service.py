@@ -34,6 +34,9 @@ from eventserver.subscription import Subscription
 
 _log = Logger(namespace="eventserver")
 
+#: Seconds that a stopping server gives its peers to take the last replies and close, when nothing else is left to do.
+_FAREWELL = 1.0
+
 
 class EventServer(MultiService):
     """A server, from settings: a mapping shaped like the TOML file, the path of one, or `Settings`.
@@ -153,10 +156,12 @@ class EventServer(MultiService):
         closed = [maybeDeferred(listener.stopService) for listener in parts.listeners]
         await self._drain(parts)
         parts.intake.stop()
-        for listener in parts.listeners:
-            # No more room and no more replies will come: nothing is left to wait for.
-            listener.give_up()
+        # No more room and no more replies will come; the last of them may still be on their way out.
+        cut = [self._reactor.callLater(_FAREWELL, listener.give_up) for listener in parts.listeners]
         await DeferredList(closed, consumeErrors=True)
+        for call in cut:
+            if call.active():
+                call.cancel()
         for delivery in list(parts.deliveries.values()):
             delivery.stop()
         await self._stop_handlers()
@@ -173,17 +178,16 @@ class EventServer(MultiService):
         timeout = float(self.settings.server.drain_timeout)
         drained = DeferredList([delivery.drain() for delivery in self._handlers_started], consumeErrors=True)
         drained.addTimeout(timeout or 0.001, self._reactor)
-        try:
-            await drained
-        except Exception:
-            for delivery in self._handlers_started:
-                if delivery.lost():
-                    _log.error(
-                        "handler {name} did not get {lost} frames and events within {timeout:g} s: they are lost",
-                        name=delivery.name,
-                        lost=delivery.lost(),
-                        timeout=timeout,
-                    )
+        # At the deadline every wait is cancelled, and the list of them fires all the same.
+        await drained
+        for delivery in self._handlers_started:
+            if delivery.lost():
+                _log.error(
+                    "handler {name} did not get {lost} frames and events within {timeout:g} s: they are lost",
+                    name=delivery.name,
+                    lost=delivery.lost(),
+                    timeout=timeout,
+                )
 
     async def _stop_handlers(self) -> None:
         started, self._handlers_started = self._handlers_started, []

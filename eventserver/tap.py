@@ -73,6 +73,10 @@ def makeService(options: Options) -> IService:
         """Ends the program where it cannot start."""
 
         def startService(self) -> None:
+            reactor_: Any = reactor
+            # Log rotation: handlers open their files again. The handler runs between two bytecodes, hence the hop.
+            # Before the server says that it runs: from then on the signal may come, and would end the process.
+            signal.signal(signal.SIGHUP, lambda *_: reactor_.callFromThread(self.reopen))
             super().startService()
             assert self.started is not None
             failures: list[Failure] = []
@@ -81,9 +85,6 @@ def makeService(options: Options) -> IService:
                 report(failures[0])
                 raise SystemExit(1)
             self.started.addCallback(lambda _: give_up(failures[0], reactor) if failures else None)
-            reactor_: Any = reactor
-            # Log rotation: handlers open their files again. The handler runs between two bytecodes, hence the hop.
-            signal.signal(signal.SIGHUP, lambda *_: reactor_.callFromThread(self.reopen))
 
     server: IService = Server(settings, reactor)
     return server

@@ -53,8 +53,8 @@ def test_the_service_is_hardened(real_program: Callable[[str], str]) -> None:
 @pytest.mark.real
 def test_systemd_understands_every_line_of_the_units(real_program: Callable[[str], str], tmp_path: Path) -> None:
     for unit in UNITS.glob("eventserver.s*"):
-        # The program is not installed where tests run.
-        text = unit.read_text().replace("/opt/eventserver/bin/eventserver", "/bin/true")
+        # The programs need not be installed where tests run.
+        text = re.sub(r"^(Exec\w+=)\S+", r"\1/bin/true", unit.read_text(), flags=re.MULTILINE)
         (tmp_path / unit.name).write_text(text)
     units = [str(path) for path in sorted(tmp_path.iterdir())]
     done = realprograms.run([real_program("systemd-analyze"), "verify", "--man=no", *units])

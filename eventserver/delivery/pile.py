@@ -145,7 +145,7 @@ class PileBuilder:
                 events, end = self._cut_out(entry, events, start, room, fit)
             pile.decoded += len(events)
             chosen = self._select(events) if self._select is not None else events
-            pile.items = [*pile.items, *chosen] if pile.items else list(chosen)
+            pile.items += chosen
         pile.entries.append(entry)
         if end == count:
             self._passed(pile, entry)

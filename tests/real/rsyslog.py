@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.realprograms import Program
+import pytest
+
+from tests.realprograms import Program, required
 
 
 class Rsyslogd(Program):
@@ -20,6 +22,16 @@ class Rsyslogd(Program):
         own = f'global(workDirectory="{folder}" localHostname="forwarder" processInternalMessages="on")\n'
         path.write_text(own + configuration)
         super().__init__([program, "-n", "-f", str(path), "-i", str(folder / "rsyslogd.pid")], cwd=folder)
+
+
+def need_driver(driver: str) -> None:
+    """Skips the test (or fails it, as `realprograms.find` does) if rsyslog has not this TLS driver: a package apart."""
+    if list(Path("/usr/lib").glob(f"*/rsyslog/lmnsd_{driver}.so")):
+        return
+    said = f"rsyslog's TLS driver {driver} is not installed"
+    if required():
+        pytest.fail(f"{said}, and EVENTSERVER_REQUIRE_REAL is set", pytrace=False)
+    pytest.skip(said)
 
 
 def tls_globals(driver: str, ca: str, cert: str, key: str) -> str:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import socket
+from collections.abc import Callable
+
+import pytest
 
 from tests.real.conftest import StartServer
 from tests.real.server import Server
+from tests.realprograms import run
 
 SETTINGS = """
 [listener.lines]
@@ -44,6 +48,27 @@ def test_a_moved_file_is_opened_again_on_sighup(start: StartServer) -> None:
     assert messages(server, "events.jsonl.1") == ["before", "between"]
     assert messages(server, "events.jsonl") == ["after"]
     assert (log / "events.jsonl").stat().st_mode & 0o777 == 0o640
+    server.finish()
+
+
+@pytest.mark.real
+def test_logrotate_moves_files_without_loss(real_program: Callable[[str], str], start: StartServer) -> None:
+    """The three lines of configuration that every server's package brings."""
+    server = start(SETTINGS.replace("{name}", "events.jsonl"))
+    configuration = server.folder / "logrotate.conf"
+    configuration.write_text(
+        f'"{server.folder}/log/events.jsonl" {{\n  rotate 3\n  nocreate\n  postrotate\n'
+        f"    kill -HUP {server.pid}\n  endscript\n}}\n"
+    )
+    configuration.chmod(0o644)
+    send(server, "first")
+    logrotate = [real_program("logrotate"), "--force", "--state", str(server.folder / "state"), str(configuration)]
+    done = run(logrotate)
+    assert (done.returncode, done.stderr) == (0, b"")
+    server.wait_for("files are opened again")
+    send(server, "second")
+    assert messages(server, "events.jsonl.1") == ["first"]
+    assert messages(server, "events.jsonl") == ["second"]
     server.finish()
 
 

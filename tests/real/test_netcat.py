@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -55,6 +56,15 @@ def test_ten_thousand_lines_arrive_once_and_in_order(nc: str, start: StartServer
     server.finish()
 
 
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 def test_lines_over_ipv6(nc: str, start: StartServer) -> None:
     server = start(TCP.replace('"tcp:0:interface=127.0.0.1"', '"tcp6:0:interface=::1", "udp:0:interface=::1"'))
     run([nc, "-N", "::1", str(server.port("lines", "tcp6"))], b"a line\n")

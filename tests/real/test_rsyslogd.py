@@ -12,7 +12,7 @@ import pytest
 
 from tests.listeners.certificates import Authority
 from tests.real.conftest import StartServer
-from tests.real.rsyslog import Rsyslogd, tls_globals
+from tests.real.rsyslog import Rsyslogd, need_driver, tls_globals
 from tests.real.server import Server
 from tests.realprograms import free_port
 
@@ -118,6 +118,7 @@ def test_a_thousand_messages_over_tls(
     driver: str, framing: str,
 ) -> None:  # fmt: skip
     """Both sides show a certificate, and look at the other's."""
+    need_driver(driver)
     cert, key = authority.server()
     tls = f'tls = {{cert = "{cert}", key = "{key}", client_ca = "{authority.ca}", client_names = ["forwarder"]}}'
     server = start(SETTINGS.format(scheme="tls", tls=tls))
@@ -194,6 +195,7 @@ def test_rsyslogd_takes_what_is_relayed_over_tls(
     rsyslogd: Callable[[str], Rsyslogd], start: StartServer, authority: Authority, tmp_path: Path, driver: str
 ) -> None:
     """RFC 5425: counted frames over TLS, with certificates on both sides."""
+    need_driver(driver)
     port = free_port()
     cert, key = authority.issue("relay")
     more = f'streamDriver.name="{driver}" streamDriver.mode="1" streamDriver.authMode="x509/name" permittedPeer="relay"'
