@@ -42,6 +42,8 @@ class Status:
             yield "eventserver_handler_lag_frames", labels, delivery.lag_frames()
             yield "eventserver_handler_lag_bytes", labels, delivery.lag_bytes()
             yield "eventserver_handler_lag_seconds", labels, delivery.lag_seconds()
+            yield "eventserver_handler_unwell", labels, float(delivery.unwell is not None)
+        yield "eventserver_intake_paused", {}, float(self.parts.intake.paused)
         yield "eventserver_journal_bytes", {}, self.parts.journal.size
         yield "eventserver_journal_max_bytes", {}, self.parts.journal.max_bytes
 

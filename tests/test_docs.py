@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import msgspec
@@ -23,7 +24,7 @@ GENERATED = {"settings.md", "metrics.md"}
 #: What `deployment.md` shows needs systemd and an engine for containers: test_systemd.py and test_docker.py.
 ELSEWHERE = {"deployment.md"}
 PAGES = sorted(path.name for path in DOCS.glob("*.md") if path.name not in GENERATED)
-LONGEST = 190
+LONGEST = 230
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if name not in ELSEWHERE])
@@ -120,6 +121,23 @@ def test_the_formats_page_has_the_json_decoders_verdicts() -> None:
     assert len(said) > 10
     assert [tuple(row) for row in rows_of("formats.md", "#### Verdicts")] == said
     assert JsonDecoder.Options.max_depth
+
+
+def test_the_architecture_page_has_a_reason_for_every_dependency() -> None:
+    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = [metadata["project"]["dependencies"], *metadata["project"]["optional-dependencies"].values()]
+    groups += metadata["dependency-groups"].values()
+    text = (DOCS / "architecture.md").read_text()
+    for requirement in (one for group in groups for one in group):
+        name = re.match(r"[\w.-]+", requirement)
+        assert name is not None
+        assert f"`{name[0]}`" in text, f"{name[0]} has no reason"
+
+
+def test_the_architecture_page_has_every_room() -> None:
+    rooms = {path.stem for path in (ROOT / "eventserver").iterdir() if path.name[0] != "_" and path.suffix in ("", ".py")}
+    named = {name for row in rows_of("architecture.md", "## Rooms") for name in re.findall(r"`(\w+)`", row[0])}
+    assert rooms == named
 
 
 def test_it_builds_without_a_warning(tmp_path: Path) -> None:

@@ -108,6 +108,8 @@ GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
     "eventserver_handler_lag_frames": (("handler",), "Frames in the journal that the handler has not passed."),
     "eventserver_handler_lag_bytes": (("handler",), "Bytes in the journal that the handler has not passed."),
     "eventserver_handler_lag_seconds": (("handler",), "Age of the oldest frame that the handler has not passed."),
+    "eventserver_handler_unwell": (("handler",), "1 while the handler's destination is unwell and is tried again."),
+    "eventserver_intake_paused": ((), "1 while listeners are paused because a bound is reached."),
     "eventserver_journal_bytes": ((), "Bytes that the journal holds."),
     "eventserver_journal_max_bytes": ((), "The bound of the journal."),
 }
