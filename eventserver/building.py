@@ -212,6 +212,8 @@ def _build_handler(parts: Parts, settings: HandlerSettings, replies_to: frozense
         parts=settings.part_factories(),
         needs_events=settings.match is not None or bool(steps),
         durable=parts.journal.durable,
+        ordered=settings.ordered,
+        timeout=float(settings.timeout),
         replies=bool(replies_to),
         reply=reply,
     )

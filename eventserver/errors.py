@@ -22,6 +22,13 @@ class TemporaryFailure(EventServerError):
         self.retry_after = retry_after
 
 
+class NotAttempted(TemporaryFailure):
+    """The event was not tried, because the call ended before its turn came: nothing is wrong with anything.
+
+    For handlers that go through a pile event by event, inside a `PartialFailure`: the event is tried next.
+    """
+
+
 class PermanentFailure(EventServerError):
     """What the handler was given can never succeed: it becomes a dead letter now, without another attempt."""
 

@@ -163,7 +163,8 @@ class IHandler(Interface):
     """Does something with events (or frames). One object for one `[handler.NAME]`.
 
     Optional attributes: `needs_asyncio = True` (it fails at start on another reactor, with a clear error);
-    `concurrency` (the default number of lanes); `parts`, a class attribute: names of settings that choose a framer
+    `concurrency` (the default number of lanes); `times_itself = True` (see `HandlerContext.timeout`); `busy` (True
+    while a thread still runs whose call was given up: nothing else is called then); `parts`, a class attribute: names of settings that choose a framer
     or encoder for it, such as `{"encoder": "eventserver.encoders"}` (see `HandlerContext.parts`).
     """
 
@@ -364,6 +365,9 @@ class HandlerContext:
     - `parts`: a factory for each entry of the handler's `parts`: `parts["encoder"]()` is a new encoder.
     - `needs_events`: True if `match` or `steps` look at events before the handler, so it must want events.
     - `durable`: True if a durable journal stands before the handler, so to return must mean "on disk".
+    - `ordered`: True if an event that fails holds up those behind it: the handler has to stop at the first.
+    - `timeout`: seconds that one call may take; 0 is no limit. Delivery sees to it, unless the handler has the
+      attribute `times_itself`: then its "call" is what it does with one event, and it sees to that.
     - `replies`: True if what the function returns goes to the sender; then `reply(event, payload)` sends it.
     """
 
@@ -375,5 +379,7 @@ class HandlerContext:
     parts: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
     needs_events: bool = False
     durable: bool = False
+    ordered: bool = False
+    timeout: float = 0.0
     replies: bool = False
     reply: Callable[[Event, bytes], None] = lambda event, payload: None

@@ -95,8 +95,8 @@ def commands_of(text: str) -> list[tuple[str, str]]:
     for line in text.splitlines():
         if line.startswith("$ "):
             found.append((line[2:], ""))
-        elif found and found[-1][0].endswith("\\") and not found[-1][1]:
-            found[-1] = (f"{found[-1][0]}\n{line}", "")
+        elif found and not found[-1][1] and (found[-1][0].endswith("\\") or line.startswith("> ")):
+            found[-1] = (f"{found[-1][0]}\n{line.removeprefix('> ')}", "")
         else:
             assert found, f"a console block begins with a command, not with {line!r}"
             found[-1] = (found[-1][0], f"{found[-1][1]}{line}\n")
@@ -133,12 +133,16 @@ class Reader:
                     realprograms.find(program)
             try:
                 count += self._do(block)
-            except AssertionError as error:
+            except (AssertionError, SettingsError, ValueError) as error:
                 raise AssertionError(f"{self._page.name}:{block.line}: {error}") from error
         return count
 
+    def with_ports(self, text: str) -> str:
+        """A text with the ports that are free now in the place of the page's."""
+        return _PORT.sub(lambda port: self._ports[port[0]], text)
+
     def _do(self, block: Block) -> bool:
-        text = _PORT.sub(lambda port: self._ports[port[0]], block.text)
+        text = self.with_ports(block.text)
         if "tested by" in block.markers:
             test = block.markers["tested by"]
             assert (realprograms.ROOT / test).is_file(), f"there is no {test}"
@@ -219,7 +223,9 @@ class Reader:
                 cwd=self._folder, env=self._env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
                 timeout=realprograms.DEADLINE, check=False,
             )  # fmt: skip
-            for (_, shown), output in zip(commands, done.stdout.split("\036"), strict=False):
+            outputs = done.stdout.split("\036")[:-1]
+            assert len(outputs) == len(commands), f"the shell ended early: {done.stdout}"
+            for (_, shown), output in zip(commands, outputs, strict=True):
                 self._compare(output, shown)
 
     def _compare(self, output: str, shown: str) -> None:
@@ -262,7 +268,9 @@ class Reader:
                 .format(self._ports["5140"], self._ports["5514"])
             )  # fmt: skip
             command = command.replace("make run", "eventserver run") + " -c defaults.toml"
-        self._server = Program(["bash", "-c", f"exec {command}"], cwd=self._folder, env=self._env)
+        before, _, last = command.rpartition("&& ")
+        command = f"{before}&& exec {last}" if before else f"exec {last}"
+        self._server = Program(["bash", "-c", command], cwd=self._folder, env=self._env)
         self._server.wait_for(READY)
 
     def _server_prints(self, text: str) -> None:

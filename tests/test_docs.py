@@ -42,7 +42,9 @@ def test_a_page_can_be_read_in_one_go(name: str) -> None:
 def test_every_block_names_its_language(name: str) -> None:
     """A block without one would be passed over in silence."""
     known = {"console", "toml", "python", "pycon", "json", "text", "yaml", "sh"}
-    assert {block.language for block in blocks_of((DOCS / name).read_text())} - known - {""} == set() or name == "index.md"
+    assert {block.language for block in blocks_of((DOCS / name).read_text())} - known - {
+        ""
+    } == set() or name == "index.md"
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -135,7 +137,9 @@ def test_the_architecture_page_has_a_reason_for_every_dependency() -> None:
 
 
 def test_the_architecture_page_has_every_room() -> None:
-    rooms = {path.stem for path in (ROOT / "eventserver").iterdir() if path.name[0] != "_" and path.suffix in ("", ".py")}
+    rooms = {
+        path.stem for path in (ROOT / "eventserver").iterdir() if path.name[0] != "_" and path.suffix in ("", ".py")
+    }
     named = {name for row in rows_of("architecture.md", "## Rooms") for name in re.findall(r"`(\w+)`", row[0])}
     assert rooms == named
 
