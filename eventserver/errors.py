@@ -41,7 +41,7 @@ class PartialFailure(EventServerError):
     """
 
     def __init__(self, errors: Mapping[str, BaseException]) -> None:
-        super().__init__(f"{len(errors)} events failed: " + "; ".join(map(str, list(errors.values())[:3])))
+        super().__init__(f"{len(errors)} events failed: " + "; ".join(map(safe_text, list(errors.values())[:3])))
         self.errors = dict(errors)
 
 
@@ -75,6 +75,17 @@ class ExpressionError(EventServerError):
 
 class ComponentError(EventServerError, ValueError):
     """A component, or a function that the settings name, cannot be had; the message says which one and why."""
+
+
+def safe_text(error: BaseException) -> str:
+    """An exception in words, `Type: text`; `Type` alone if it says nothing, or fails to. Never raises."""
+    kind = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:
+        # Somebody's `__str__` is wrong; that must not hide what it was to tell of.
+        return kind
+    return f"{kind}: {text}" if text else kind
 
 
 #: Failures of the destination, whoever raises them, and not of an event: what failed is tried again without limit.

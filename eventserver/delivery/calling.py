@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from eventserver.awaiting import as_deferred
-from eventserver.errors import CONNECTION_ERRORS, HandlerTimeout
-from eventserver.event import Batch, Event
+from eventserver.errors import CONNECTION_ERRORS, HandlerTimeout, PartialFailure
+from eventserver.event import Batch
 from eventserver.interfaces import IHandler
 
 #: What was given to the handler in one lane, and what went wrong with it (None: it is done).
@@ -21,17 +21,26 @@ class Caller:
     """Calls a handler, and gives the outcomes to `done` once all lanes are done.
 
     `done` may be called before `call` returns: nothing waits where the handler does not. `timeout` is in seconds, for
-    each lane; 0 is none. A call that is over time is cancelled.
+    each lane; 0 is none. A call that is over time is cancelled; `overdue` is told if that does not end it.
     """
 
-    def __init__(self, handler: IHandler, reactor: Any, timeout: float, done: Callable[[list[Outcome]], None]) -> None:
+    def __init__(
+        self,
+        handler: IHandler,
+        reactor: Any,
+        timeout: float,
+        done: Callable[[list[Outcome]], None],
+        overdue: Callable[[], None],
+    ) -> None:
         self._handler = handler
         self._reactor = reactor
         self._timeout = timeout
         self._done = done
+        self._overdue = overdue
         self._pending = 0
         self._outcomes: list[Outcome] = []
-        self._running: set[Deferred[Any]] = set()
+        self._running: set[_Lane] = set()
+        self._cancelled = False
 
     def call(self, items: list[Any], lanes: int) -> None:
         """Hand over `items`, split into at most `lanes` lanes by sender."""
@@ -39,31 +48,35 @@ class Caller:
         self._outcomes = []
         self._pending = len(groups)
         for group in groups:
-            self._call_lane(group)
+            if not self._cancelled:
+                self._call_lane(group)
 
     def cancel(self) -> None:
-        """Cancel what is running."""
-        for deferred in list(self._running):
-            deferred.cancel()
+        """Cancel what runs, and call nothing more."""
+        self._cancelled = True
+        for lane in list(self._running):
+            lane.cancel()
 
     def _call_lane(self, items: list[Any]) -> None:
         try:
             deferred = as_deferred(self._handler.handle(items), self._reactor)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            # SystemExit and asyncio's CancelledError too: a handler's own affair must not stop the loop.
             self._finished(items, error)
             return
         if deferred is None:
             self._finished(items, None)
             return
-        if self._timeout and not deferred.called:
-            deferred.addTimeout(self._timeout, self._reactor, onTimeoutCancel=_over_time)
-        self._running.add(deferred)
+        lane = _Lane(deferred, self._reactor, self._timeout, self._overdue)
+        self._running.add(lane)
 
-        def settled(result: object) -> None:
-            self._running.discard(deferred)
-            self._finished(items, result.value if isinstance(result, Failure) else None)
+        def settled(error: BaseException | None) -> None:
+            self._running.discard(lane)
+            self._finished(items, error)
 
-        deferred.addBoth(settled)
+        lane.run(settled)
 
     def _finished(self, items: list[Any], error: BaseException | None) -> None:
         self._outcomes.append((items, error))
@@ -73,24 +86,64 @@ class Caller:
             self._done(outcomes)
 
 
-def _over_time(result: object, timeout: float) -> object:
-    if isinstance(result, Failure) and not result.check(*CONNECTION_ERRORS):
-        # A handler that knows better, because it was the destination that kept it waiting, says so.
-        raise HandlerTimeout(f"the call took longer than {timeout:g} s")
-    # The call finished in the moment it was cancelled: that is as good as in time.
-    return result
+class _Lane:
+    """One call that waits, and its time limit."""
+
+    def __init__(self, deferred: Deferred[Any], reactor: Any, timeout: float, overdue: Callable[[], None]) -> None:
+        self._deferred = deferred
+        self._reactor = reactor
+        self._timeout = timeout
+        self._overdue = overdue
+        self._timer: Any = None
+        self._late = False
+        self._ended = False
+
+    def run(self, settled: Callable[[BaseException | None], None]) -> None:
+        """Wait for the call; `settled` gets what it failed with."""
+
+        def ended(result: object) -> None:
+            self._ended = True
+            if self._timer is not None and self._timer.active():
+                self._timer.cancel()
+            error = result.value if isinstance(result, Failure) else None
+            settled(None if error is None else self._outcome(error))
+
+        self._deferred.addBoth(ended)
+        if self._timeout and not self._ended:
+            self._timer = self._reactor.callLater(self._timeout, self._over_time)
+
+    def cancel(self) -> None:
+        """Cancel the call, and its time limit."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._deferred.cancel()
+
+    def _over_time(self) -> None:
+        self._late = True
+        self._deferred.cancel()
+        if not self._ended:
+            # A coroutine gets one turn of its loop to end.
+            self._timer = self._reactor.callLater(1, self._still_running)
+
+    def _still_running(self) -> None:
+        self._overdue()
+
+    def _outcome(self, error: BaseException) -> BaseException:
+        if not self._late or isinstance(error, (*CONNECTION_ERRORS, PartialFailure)):
+            # A handler that knows better, because it was the destination that kept it waiting, says so.
+            return error
+        return HandlerTimeout(f"the call took longer than {self._timeout:g} s")
 
 
 def lanes_of(items: list[Any], lanes: int) -> list[list[Any]]:
     """The items in at most `lanes` lists: what one sender sent is in one of them, in order."""
+    if any(isinstance(item, Batch) and len(item.peers) > 1 for item in items):
+        # A batch of several senders cannot be in several lanes; so all share one.
+        return [items]
     by_peer: dict[str, list[Any]] = {}
     for item in items:
-        by_peer.setdefault(_sender(item), []).append(item)
+        by_peer.setdefault(item.peers[0] if isinstance(item, Batch) else item.peer, []).append(item)
     found: list[list[Any]] = [[] for _ in range(min(lanes, len(by_peer)))]
     for number, group in enumerate(by_peer.values()):
         found[number % len(found)].extend(group)
     return found
-
-
-def _sender(item: Event | Batch) -> str:
-    return item.peer if isinstance(item, Event) else item.peers[0]

@@ -10,7 +10,7 @@ from eventserver import options
 from eventserver.counters import HandlerCounters
 from eventserver.delivery.parking import Attempt, ParkingLot
 from eventserver.delivery.retry import Backoff, verdict_of
-from eventserver.errors import PartialFailure, TemporaryFailure
+from eventserver.errors import NotAttempted, PartialFailure, TemporaryFailure, safe_text
 from eventserver.event import Batch, Event, batch_id, frame_index
 from eventserver.interfaces import Entry
 from eventserver.options import Doc, Duration
@@ -41,9 +41,10 @@ class RetryOptions(options.Options, frozen=True, kw_only=True):
 class Failures:
     """Sorts the failures of one handler's calls.
 
-    After `failed`, the loop finds in `waiting` what has to wait in place until `delay()` seconds have passed, and in
-    `again` what has to be called once more, one by one. Events that failed alone are parked or buried in `parking`.
-    `event_of` gives the event for a batch of one frame.
+    After `failed`, the loop finds in `waiting` what has to wait in place until `delay()` seconds have passed, in
+    `again` what has to be called once more, one by one, and in `rest` what has yet to be called at all; `refused` says
+    that the destination itself did not take something since the last wait. Events that failed alone are parked or
+    buried in `parking`. `event_of` gives the event for a batch of one frame.
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class Failures:
     ) -> None:
         self.waiting: list[Any] = []
         self.again: list[Any] = []
+        self.rest: list[Any] = []
+        self.refused = False
         self.unwell: str | None = None
         """Why the destination is unwell; None while it is well."""
         self._name = name
@@ -78,29 +81,39 @@ class Failures:
         self._attempts: dict[str, Attempt] = {}
 
     @property
-    def probing(self) -> bool:
-        """Whether what waits is tried with one event first, and the others only when that has succeeded."""
-        return self._ordered or self._parked_in_a_row >= UNWELL_AFTER
+    def suspicious(self) -> bool:
+        """Whether so many events have failed in a row that the destination must be unwell, not they."""
+        return self._parked_in_a_row >= UNWELL_AFTER
 
     def delivered(self, count: int, attempt: Attempt | None) -> None:
         """The handler is done with `count` events; `attempt` is the parked one that it was called with."""
         self._counters.delivered += count
         self._parked_in_a_row = 0
-        self._backoff.reset()
-        if self.unwell is not None:
-            self._log.warn("well", "handler {name} is well again", name=self._name)
-            self.unwell = None
+        self._well()
         if attempt is not None:
             self._counters.parked -= 1
             self._parking.settle(attempt.event.id)
 
+    def overdue(self) -> None:
+        """A call is over its time, was cancelled, and runs on: nothing else can be called until it ends."""
+        self._log.error("overdue", "handler {name}: a call that was cancelled does not end", name=self._name)
+        self.unwell = "a call that took too long was cancelled and does not end"
+
     def pile_done(self) -> None:
-        """The pile that attempts were counted for is behind us."""
+        """The pile that attempts were counted for is behind us, and nothing waits for the destination any more."""
         if self._attempts:
             self._attempts = {}
+        self._well()
+
+    def _well(self) -> None:
+        self._backoff.reset()
+        if self.unwell is not None:
+            self._log.warn("well", "handler {name} is well again", name=self._name)
+            self.unwell = None
 
     def delay(self) -> float:
         """How long to wait before what waits in place is called again."""
+        self.refused = False
         delay = self._backoff.next()
         if self._retry_after is not None:
             delay, self._retry_after = self._retry_after, None
@@ -123,7 +136,11 @@ class Failures:
             # Who is the culprit? The pile is called again, event by event.
             count = count_of(items)
             self._log.warn(
-                "pile", "handler {name} failed with {n} events: {error!r}", name=self._name, n=count, error=error
+                "pile",
+                "handler {name} failed with {n} events: {error}",
+                name=self._name,
+                n=count,
+                error=safe_text(error),
             )
             self.again.extend(singles(items))
             self._counters.redelivered += count
@@ -132,24 +149,41 @@ class Failures:
         self, items: list[Any], failure: PartialFailure, attempt: Attempt | None, entries: Sequence[Entry]
     ) -> None:
         given = {id_of(item): item for item in singles(items)}
+        unnamed = [item for event_id, item in given.items() if event_id not in failure.errors]
         unknown = failure.errors.keys() - given.keys()
         if unknown:
-            self._log.error(
-                "unknown", "handler {name} named events it was not given: {ids}", name=self._name, ids=sorted(unknown)
-            )
-        failed = len(failure.errors) - len(unknown)
-        if failed < len(given):
-            self.delivered(len(given) - failed, attempt)
+            # Something failed, and nobody can say what: it may be any of those that were not named.
+            names = ", ".join(sorted(map(repr, unknown))[:3])
+            wrong = ValueError(f"PartialFailure names events that were not given: {names}")
+            if len(given) == 1:
+                self._failed_alike(list(given.values()), wrong, attempt, entries)
+                return
+            self._log.error("unknown", "handler {name}: {error}", name=self._name, error=str(wrong))
+            self.again.extend(unnamed)
+            unnamed = []
+        if unnamed:
+            self.delivered(len(unnamed), attempt)
         for event_id, item in given.items():
             if event_id in failure.errors:
-                self._failed_alike([item], failure.errors[event_id], attempt, entries)
+                self._failed_alike([item], failure.errors[event_id], attempt, entries, alive=bool(unnamed))
+        if unnamed:
+            self._parked_in_a_row = 0
 
     def _failed_alike(
-        self, items: list[Any], error: BaseException, attempt: Attempt | None, entries: Sequence[Entry]
+        self,
+        items: list[Any],
+        error: BaseException,
+        attempt: Attempt | None,
+        entries: Sequence[Entry],
+        alive: bool = False,
     ) -> None:
-        """Every one of the items failed for the same reason."""
+        """Every one of the items failed for the same reason; `alive`: others of the same call did not fail."""
         verdict = verdict_of(error)
+        if isinstance(error, NotAttempted) and attempt is None:
+            self.rest.extend(items)
+            return
         if verdict == "temporary":
+            self.refused = True
             if isinstance(error, TemporaryFailure) and error.retry_after is not None:
                 self._retry_after = max(self._retry_after or 0.0, error.retry_after)
             self._destination_failed(items, error, attempt)
@@ -160,10 +194,13 @@ class Failures:
             failed.first_attempt = failed.first_attempt or self._now()
             if verdict == "permanent":
                 self._bury(failed, error, attempt)
-            elif attempt is None and not self._ordered and self._lot_is_full():
+            elif attempt is None and not self._ordered and self.suspicious and not alive:
                 # Not this event, but the destination: its attempts do not count.
                 failed.attempts -= 1
                 self._destination_failed([item], error, None)
+            elif attempt is None and not self._ordered and len(self._parking) >= self._max_parked:
+                failed.attempts -= 1
+                self._no_room([item])
             elif failed.attempts >= self._max_attempts:
                 self._bury(failed, error, attempt)
             elif self._ordered and attempt is None:
@@ -171,8 +208,15 @@ class Failures:
             else:
                 self._park(failed, error, attempt)
 
-    def _lot_is_full(self) -> bool:
-        return self._parked_in_a_row >= UNWELL_AFTER or len(self._parking) >= self._max_parked
+    def _no_room(self, items: list[Any]) -> None:
+        """Too many events wait apart: these wait in place, until others have been delivered or given up."""
+        self._log.warn(
+            "crowded",
+            "handler {name} has {n} failed events waiting apart; the next one waits in place",
+            name=self._name,
+            n=len(self._parking),
+        )
+        self.waiting.extend(items)
 
     def _destination_failed(self, items: list[Any], error: BaseException, attempt: Attempt | None) -> None:
         """The items stay where they are until the destination is well; the log says so once."""
@@ -181,9 +225,12 @@ class Failures:
             return
         if self.unwell is None:
             self._log.warn(
-                "unwell", "handler {name} is unwell and will be tried again: {error!r}", name=self._name, error=error
+                "unwell",
+                "handler {name} is unwell and will be tried again: {error}",
+                name=self._name,
+                error=safe_text(error),
             )
-        self.unwell = f"{type(error).__name__}: {error}"
+        self.unwell = safe_text(error)
         self.waiting.extend(items)
 
     def _bury(self, failed: Attempt, error: BaseException, attempt: Attempt | None) -> None:
@@ -192,11 +239,11 @@ class Failures:
         self._counters.parked -= attempt is not None
         self._log.error(
             "dead",
-            "handler {name} gave up event {id} after {attempts} attempts: {error!r}",
+            "handler {name} gave up event {id} after {attempts} attempts: {error}",
             name=self._name,
             id=failed.event.id,
             attempts=failed.attempts,
-            error=error,
+            error=safe_text(error),
         )
 
     def _park(self, failed: Attempt, error: BaseException, attempt: Attempt | None) -> None:
@@ -206,18 +253,20 @@ class Failures:
             self._counters.parked += 1
         self._log.warn(
             "parked",
-            "handler {name} failed with event {id}, attempt {attempts}: {error!r}",
+            "handler {name} failed with event {id}, attempt {attempts}: {error}",
             name=self._name,
             id=failed.event.id,
             attempts=failed.attempts,
-            error=error,
+            error=safe_text(error),
         )
 
     def _attempt_of(self, item: Any, entries: Sequence[Entry]) -> Attempt:
         found = self._attempts.get(id_of(item))
         if found is None:
             event = item if isinstance(item, Event) else self._event_of(item)
-            found = self._attempts[event.id] = Attempt(item, event, _frame_of(item, entries))
+            entry = _entry_of(item, entries)
+            frame = None if entry is None else entry.batch.frames[frame_index(id_of(item))]
+            found = self._attempts[event.id] = Attempt(item, event, frame, origin=entry)
         return found
 
 
@@ -240,11 +289,7 @@ def id_of(item: Event | Batch) -> str:
     return item.id if isinstance(item, Event) else item.id_of(0)
 
 
-def _frame_of(item: Event | Batch, entries: Sequence[Entry]) -> bytes | None:
-    if isinstance(item, Batch):
-        return item.frames[0]
-    wanted = batch_id(item.id)
-    for entry in entries:
-        if entry.batch.id == wanted:
-            return entry.batch.frames[frame_index(item.id)]
-    return None
+def _entry_of(item: Event | Batch, entries: Sequence[Entry]) -> Entry | None:
+    """The entry of the journal that an item came from."""
+    wanted = batch_id(id_of(item))
+    return next((entry for entry in entries if entry.batch.id == wanted), None)

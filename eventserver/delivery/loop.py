@@ -26,6 +26,12 @@ from eventserver.thinned_log import ThinnedLog
 SLICE = 0.01
 #: The size of the first pile; later ones are sized from the time that the last one took.
 FIRST_PILE = 64
+#: Events that are tried one by one, each time, to see whether the destination is well again; and the piles that these
+#: are taken from, at most, while the cursor waits.
+PROBES = 100
+FURTHEST = 10
+#: Seconds between two looks at whether something new gets through, while the destination seems to be unwell.
+PROBE_INTERVAL = 1.0
 #: Seconds between looks at a thread that still runs past its time.
 BUSY_INTERVAL = 0.25
 
@@ -87,6 +93,7 @@ class Delivery:
         self._reply = reply
         self._reader = journal.reader(name, position)
         self._start = self._reader.position
+        self._log = Logger(namespace=f"handler.{name}")
         self._parking = ParkingLot(name, reactor.seconds, now)
         self._builder = PileBuilder(
             self._reader,
@@ -97,7 +104,8 @@ class Delivery:
             max_bytes=int(settings.max_bytes),
             ready=self.wake,
         )
-        self._caller = Caller(handler, reactor, float(settings.timeout), self._called)
+        timeout = 0.0 if getattr(handler, "times_itself", False) else float(settings.timeout)
+        self._caller = Caller(handler, reactor, timeout, self._called, self._overdue)
         self._failures = Failures(
             name,
             retry=settings.retry,
@@ -108,13 +116,19 @@ class Delivery:
             now=now,
             random=random,
             # Enough for an operator to see which events, not enough to drown the log.
-            log=ThinnedLog(Logger(namespace=f"handler.{name}"), reactor, burst=20),
+            log=ThinnedLog(self._log, reactor, burst=20),
         )
         self._limit = min(FIRST_PILE, settings.max_events)
         # The current pile, what of it is still to be called, and the parked event that a call is about.
         self._pile: Pile | None = None
         self._todo: deque[list[Any]] = deque()
         self._attempting: Attempt | None = None
+        # While the destination seems to be unwell: all that waits, what is to be tried next, and what is being tried.
+        self._suspects: list[Any] = []
+        self._probes: deque[Any] | None = None
+        self._probed: Any = None
+        self._probe_again = 0.0
+        self._probe_soon = False
         self._origins: dict[str, Entry] = {}
         self._running = self._calling = self._started = False
         self._timer: Any = None
@@ -161,8 +175,16 @@ class Delivery:
 
     def wake(self) -> None:
         """There may be something to do: called after each commit. Runs the loop here and now, if it is idle."""
-        if self._started and not self._running and not self._calling and self._timer is None:
-            self._run()
+        if not self._started or self._running or self._calling:
+            return
+        if self._timer is not None and self._failures.suspicious and not self._probe_soon:
+            # Something new may show that the destination is well: it need not wait for long.
+            soon = max(self._probe_again, self._reactor.seconds())
+            if self._timer.getTime() > soon:
+                self._probe_soon = True
+                self._timer.cancel()
+                self._wait(soon - self._reactor.seconds())
+        self._run()
 
     def expire_oldest(self) -> None:
         """Give up the oldest batch before the cursor (`when_full = "drop_oldest"`); what is in flight is not lost."""
@@ -181,6 +203,10 @@ class Delivery:
         self._set_parking_timer()
         drained: Deferred[None] = Deferred()
         self._drained = drained
+        if self._timer is not None and self._failures.waiting:
+            # There may be no later: what waits in place is tried now.
+            self._timer.cancel()
+            self._waited()
         self.wake()
         self._check_drained()
         return drained
@@ -200,7 +226,8 @@ class Delivery:
 
     def reply(self, event: Event, payload: bytes) -> None:
         """Answer the sender of an event of the pile that the handler has; an empty payload marks it as answered."""
-        entry = self._origins.get(batch_id(event.id))
+        attempt = self._attempting
+        entry = self._origins.get(batch_id(event.id)) if attempt is None else attempt.origin
         if entry is not None and self._reply is not None:
             self._reply(entry, event.id, payload)
 
@@ -219,38 +246,51 @@ class Delivery:
 
     def _step(self) -> bool:
         """One call, or one move of the cursor. False if there is nothing to do before something happens."""
-        if self._calling or self._timer is not None:
+        if self._calling:
             return False
+        waiting = self._timer is not None
         if getattr(self.handler, "busy", False):
-            self._wait(BUSY_INTERVAL)
+            if not waiting:
+                self._wait(BUSY_INTERVAL)
             return False
-        if self._todo:
+        if self._todo and not waiting:
             self._call(self._todo.popleft())
             return True
-        if self._pile is not None:
+        if self._pile is not None and not waiting:
             self._finish_pile(self._pile)
             return True
         if len(self._parking) and self.unwell is None and (attempt := self._parking.due()) is not None:
             self._attempting = attempt
             self._call([attempt.item])
             return True
-        pile = self._builder.take(self._limit)
-        if pile is None:
+        if waiting or (pile := self._take()) is None:
             return False
-        if self.handler.wants == "events":
-            self.counters.filtered += pile.decoded - len(pile.items)
-        self.counters.decoded += pile.decoded
         self._pile = pile
+        self._origins = {}
         if pile.items:
-            if self._reply is not None:
-                self._origins = {entry.batch.id: entry for entry in pile.entries}
+            self._note_origins(pile)
             self._todo.append(pile.items)
         return True
+
+    def _take(self) -> Pile | None:
+        pile = self._builder.take(self._limit)
+        if pile is not None:
+            if self.handler.wants == "events":
+                self.counters.filtered += pile.decoded - len(pile.items)
+            self.counters.decoded += pile.decoded
+        return pile
+
+    def _note_origins(self, pile: Pile) -> None:
+        if self._reply is not None:
+            self._origins |= {entry.batch.id: entry for entry in pile.entries}
 
     def _finish_pile(self, pile: Pile) -> None:
         self._pile = None
         self.counters.passed += pile.end - pile.start
+        was_unwell = self._failures.unwell is not None
         self._failures.pile_done()
+        if was_unwell:
+            self._set_parking_timer()
         self._commit(pile.end)
 
     def _commit(self, position: int) -> None:
@@ -259,12 +299,15 @@ class Delivery:
         self._moved()
 
     def _wait(self, seconds: float) -> None:
+        if not self._started:
+            return
         self._timer = self._reactor.callLater(seconds, self._waited)
 
     def _waited(self) -> None:
         self._timer = None
+        soon, self._probe_soon = self._probe_soon, False
         if self._failures.waiting:
-            self._retry()
+            self._retry(1 if soon else PROBES)
         self.wake()
 
     def _call(self, items: list[Any]) -> None:
@@ -287,13 +330,9 @@ class Delivery:
         if not self._started:
             return
         attempt, self._attempting = self._attempting, None
-        entries = self._pile.entries if self._pile is not None else ()
         was_unwell = self._failures.unwell
         for items, error in outcomes:
-            if error is None:
-                self._failures.delivered(count_of(items), attempt)
-            else:
-                self._failures.failed(items, error, attempt, entries)
+            self._settle(items, error, attempt)
         if attempt is not None:
             self._commit(self._reader.position)
         self._sort_out()
@@ -302,27 +341,95 @@ class Delivery:
         if not self._running:
             self.wake()
 
+    def _settle(self, items: list[Any], error: BaseException | None, attempt: Attempt | None) -> None:
+        failures = self._failures
+        try:
+            if error is None:
+                failures.delivered(count_of(items), attempt)
+            else:
+                failures.failed(items, error, attempt, self._pile.entries if self._pile is not None else ())
+        except Exception:
+            # Whatever is wrong here, the cursor must not pass these events.
+            self._log.failure("handler {name}: its failure could not be dealt with", name=self.name)
+            if attempt is None:
+                failures.waiting.extend(items)
+
     def _sort_out(self) -> None:
         """Have called again what may have the culprit in it; or, if something waits in place, all wait behind it."""
         failures = self._failures
         if failures.again:
             self._todo.extend([item] for item in failures.again)
             failures.again = []
-        if failures.waiting:
+        if failures.rest:
+            self._todo.appendleft(failures.rest)
+            failures.rest = []
+        if self._probes is not None:
+            self._probe(self._probes)
+        elif failures.waiting:
             for items in self._todo:
                 failures.waiting.extend(items)
             self._todo.clear()
             self._wait(failures.delay())
 
-    def _retry(self) -> None:
+    def _retry(self, probes: int = PROBES) -> None:
         failures = self._failures
         waiting, failures.waiting = failures.waiting, []
+        if failures.suspicious:
+            self._begin_probing(singles(waiting), probes)
+            return
         self.counters.redelivered += count_of(waiting)
-        if failures.probing:
+        if self._settings.ordered:
             first, *waiting = singles(waiting)
             self._todo.append([first])
         if waiting:
             self._todo.append(waiting)
+
+    def _begin_probing(self, waiting: list[Any], probes: int) -> None:
+        """Try events one by one until one succeeds: then the destination is well, and all the others follow.
+
+        So a destination that is down costs a few calls at a time, and many bad events in a row cannot stop the good
+        ones behind them for good. The newest are tried first: they show best what is wrong.
+        """
+        newer = self._newer()
+        self._suspects = [*waiting, *newer]
+        self._probes = deque([*reversed(newer), *waiting][:probes])
+        self._probe_again = self._reactor.seconds() + PROBE_INTERVAL
+        self._probe(self._probes)
+
+    def _probe(self, probes: deque[Any]) -> None:
+        failures = self._failures
+        if self._probed is not None:
+            # It waits on, or it is settled one way or the other.
+            if not failures.waiting:
+                self._suspects = [item for item in self._suspects if item is not self._probed]
+            failures.waiting, self._probed = [], None
+        if not failures.suspicious:
+            self._probes = None
+            self.counters.redelivered += count_of(self._suspects)
+            if self._suspects:
+                self._todo.append(self._suspects)
+        elif probes and not failures.refused:
+            self._probed = probes.popleft()
+            self._todo.append([self._probed])
+            self.counters.redelivered += 1
+        else:
+            self._probes = None
+            failures.waiting = self._suspects
+            self._wait(failures.delay())
+
+    def _newer(self) -> list[Any]:
+        """What has come since, up to a bound; the pile grows by it."""
+        pile, found = self._pile, []
+        while pile is not None and len(pile.items) < FURTHEST * self._settings.max_events:
+            further = self._take()
+            if further is None:
+                break
+            pile.end = further.end
+            pile.entries += further.entries
+            pile.items = [*pile.items, *further.items]
+            self._note_origins(further)
+            found += singles(further.items)
+        return found
 
     def _item_of(self, record: Parked) -> Any:
         """What the handler is called with for an event that a journal kept."""
@@ -338,6 +445,9 @@ class Delivery:
             frames=[record.frame or b""],
             offset=frame_index(event.id),
         )
+
+    def _overdue(self) -> None:
+        self._failures.overdue()
 
     # Parked events and the end
 

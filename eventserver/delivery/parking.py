@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from eventserver.errors import safe_text
 from eventserver.event import Event
-from eventserver.interfaces import Parked
+from eventserver.interfaces import Entry, Parked
 
 
 @dataclass(slots=True)
@@ -22,6 +23,8 @@ class Attempt:
     attempts: int = 0
     first_attempt: dt.datetime | None = None
     due: float = 0.0
+    origin: Entry | None = None
+    """Where a reply goes by, for a handler that answers."""
 
 
 class ParkingLot:
@@ -76,7 +79,7 @@ class ParkingLot:
             handler=self._handler,
             event=attempt.event,
             frame=attempt.frame,
-            error=f"{type(error).__name__}: {error}",
+            error=safe_text(error),
             traceback="".join(traceback.format_exception(error)),
             attempts=attempt.attempts,
             first_attempt=attempt.first_attempt or now,

@@ -125,7 +125,11 @@ class _Sending:
         self._since = reactor.seconds()
 
     def run(self, peer: socket.socket) -> Deferred[None] | None:
-        """Send on, until the queue is full or all is sent. Raises as `DatagramPeer.send` fails."""
+        """Send all, waiting while the queue is full. Raises, or fails, as `DatagramPeer.send` does."""
+        return None if self._push(peer) else self._wait(peer)
+
+    def _push(self, peer: socket.socket) -> bool:
+        """Send on. True if all is sent, False if the queue is full."""
         items = self._items
         while items:
             name, payload = items[0]
@@ -135,7 +139,7 @@ class _Sending:
                 peer.send(payload)
             except OSError as error:
                 if error.errno in _FULL:
-                    return self._wait(peer)
+                    return self._may_wait()
                 if error.errno != errno.EMSGSIZE:
                     raise self._stopped(f"the peer cannot be reached: {error.strerror}") from error
                 self._errors[name] = PermanentFailure(f"{len(payload)} bytes do not fit into a datagram")
@@ -143,20 +147,36 @@ class _Sending:
             self._since = self._reactor.seconds()
         if self._errors:
             raise PartialFailure(self._errors)
-        return None
+        return True
 
-    def _wait(self, peer: socket.socket) -> Deferred[None]:
+    def _may_wait(self) -> bool:
+        """False, for as long as waiting makes sense."""
         if self._reactor.seconds() - self._since > self._patience:
             raise self._stopped(f"the peer took nothing for {self._patience:g} s")
-        call: Any = None
+        return False
+
+    def _wait(self, peer: socket.socket) -> Deferred[None]:
+        """One Deferred, however often the socket is looked at: they are cancelled from the first to the last."""
 
         def cancel(waiting: Deferred[None]) -> None:
             call.cancel()
             waiting.errback(Failure(self._stopped("the call was cancelled")))
 
+        def look() -> None:
+            nonlocal call
+            try:
+                done = self._push(peer)
+            except Exception:
+                waiting.errback(Failure())
+                return
+            if done:
+                waiting.callback(None)
+            else:
+                call = self._reactor.callLater(_LOOK_UP, look)
+
         waiting: Deferred[None] = Deferred(cancel)
-        call = self._reactor.callLater(_LOOK_UP, waiting.callback, None)
-        return waiting.addCallback(lambda _: self.run(peer))
+        call = self._reactor.callLater(_LOOK_UP, look)
+        return waiting
 
     def _stopped(self, why: str) -> TemporaryFailure | PartialFailure:
         error = TemporaryFailure(why)

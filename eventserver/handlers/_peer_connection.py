@@ -15,8 +15,9 @@ from zope.interface import implementer
 from eventserver.errors import TemporaryFailure
 from eventserver.interfaces import HandlerContext
 
-#: Seconds that closing may take before the connection is cut.
+#: Seconds that closing may take before the connection is cut, and seconds after which nobody waits for that either.
 _CLOSING = 5.0
+_CUTTING = 1.0
 
 
 @implementer(IPullProducer, IHandshakeListener)
@@ -50,7 +51,7 @@ class PeerProtocol(Protocol):
 
     def handshakeCompleted(self) -> None:
         """TLS is up, and the peer is who it should be; if it is not, the connection is being cut."""
-        if not self.transport.disconnecting:
+        if not (self._closed or self.transport.disconnecting):
             self.ready.callback(self)
 
     def send(self, data: bytes) -> Deferred[None]:
@@ -75,7 +76,8 @@ class PeerProtocol(Protocol):
         self._consumer.unregisterProducer()
         sending, self._sending = self._sending, []
         for sent in sending:
-            sent.callback(None)
+            if not sent.called:
+                sent.callback(None)
 
     def stopProducing(self) -> None:
         """The connection is being lost; `connectionLost` follows."""
@@ -85,19 +87,23 @@ class PeerProtocol(Protocol):
         self.transport.loseConnection()
 
     def abort(self) -> None:
-        """Cut the connection."""
+        """Cut the connection. Real transports call `connectionLost` a turn of the reactor later."""
+        self._closed = True
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """What was not wholly taken by the kernel has failed."""
         self._closed = True
-        sending, self._sending = self._sending, []
-        for sent in sending:
-            sent.errback(Failure(TemporaryFailure(f"the connection was lost: {_said(reason)}")))
+        self._lost(self)
+        if not self.gone.called:
+            self.gone.callback(None)
         if not self.ready.called:
             self.ready.errback(reason)
-        self._lost(self)
-        self.gone.callback(None)
+        sending, self._sending = self._sending, []
+        for sent in sending:
+            # What was cancelled has had its failure: it is what cut the connection.
+            if not sent.called:
+                sent.errback(Failure(TemporaryFailure(f"the connection was lost: {_said(reason)}")))
 
     @property
     def _consumer(self) -> Any:
@@ -154,14 +160,14 @@ class StreamPeer:
         """The connection; fails with `TemporaryFailure` if the attempt that runs, or is made now, does."""
         if self._protocol is not None:
             return succeed(self._protocol)
-        waiting: Deferred[PeerProtocol] = Deferred(lambda cancelled: self._waiting.remove(cancelled))
+        waiting: Deferred[PeerProtocol] = Deferred()
         self._waiting.append(waiting)
         if self._attempt is None:
             self._connect()
         return waiting
 
     def close(self) -> Deferred[None] | None:
-        """Give up connecting, and close the connection after what was written."""
+        """Give up connecting, and close the connection after what was written; a stuck one is cut after a while."""
         self._closing = True
         if self._attempt is not None:
             self._attempt.cancel()
@@ -171,11 +177,12 @@ class StreamPeer:
         protocol.close()
         cut = self._context.reactor.callLater(_CLOSING, protocol.abort)
 
-        def gone(_: None) -> None:
+        def gone(_: object) -> None:
+            # Also when nobody waits any longer: whatever became of the connection, the server's end does not hang on it.
             if cut.active():
                 cut.cancel()
 
-        return protocol.gone.addCallback(gone)
+        return protocol.gone.addTimeout(_CLOSING + _CUTTING, self._context.reactor).addBoth(gone)
 
     def _connect(self) -> None:
         factory = _PeerFactory(lambda: PeerProtocol(self._secure, self._lost))
@@ -191,7 +198,8 @@ class StreamPeer:
         self._context.log.info("{handler}: connected to {to}", handler=self._context.name, to=self._name)
         waiting, self._waiting = self._waiting, []
         for one in waiting:
-            one.callback(protocol)
+            if not one.called:
+                one.callback(protocol)
 
     def _not_made(self, failure: Failure) -> None:
         self._attempt = None
@@ -200,7 +208,8 @@ class StreamPeer:
         error = self._failed(f"cannot connect to {self._name}: {why}")
         waiting, self._waiting = self._waiting, []
         for one in waiting:
-            one.errback(Failure(error))
+            if not one.called:
+                one.errback(Failure(error))
 
     def _lost(self, protocol: PeerProtocol) -> None:
         if protocol is self._protocol:

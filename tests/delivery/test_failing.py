@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from twisted.internet import error
 from twisted.internet.defer import Deferred
 
 from eventserver.delivery import RetryOptions
-from eventserver.errors import PartialFailure, PermanentFailure, TemporaryFailure
+from eventserver.errors import NotAttempted, PartialFailure, PermanentFailure, TemporaryFailure
 from eventserver.interfaces import Parked
 from eventserver.options import Duration
 
@@ -157,33 +158,217 @@ def test_a_partial_failure_of_a_handler_of_frames_names_frames(world: World) -> 
     assert delivery.counters.delivered == 2
 
 
-def test_names_of_events_that_were_not_given_are_ignored(world: World) -> None:
-    delivery = world.add(Recorder(PartialFailure({"nobody-0": ValueError()})))
-    world.put("a")
-    assert delivery.counters.delivered == 1
+def test_names_of_events_that_were_not_given_mean_that_any_may_have_failed(world: World) -> None:
+    recorder = Recorder(PartialFailure({"nobody-0": ValueError()}), bad={"b": ValueError()})
+    delivery = world.add(recorder)
+    world.put("a", "b")
+    assert recorder.piles == [["a", "b"], ["a"], ["b"]]
+    assert (delivery.counters.delivered, delivery.counters.parked) == (1, 1)
 
 
 def test_a_hundred_parked_in_a_row_mean_that_the_destination_is_unwell(world: World) -> None:
-    """Nothing more is parked, nothing is dead-lettered, and one event alone shows when all is well again."""
+    """Nothing more is parked, nothing is dead-lettered, and a few events at a time show when all is well again."""
     recorder = Recorder()
     recorder.bad = {str(number): ValueError("down") for number in range(300)}
     delivery = world.add(recorder, retry=RetryOptions(max_attempts=2, initial_interval=Duration(1)))
     world.put(*map(str, range(300)))
-    for _ in range(20):
-        world.clock.advance(0)
+    settle(world)
     assert delivery.counters.parked == 100
     assert delivery.unwell is not None
-    calls = len(recorder.piles)
     for _ in range(50):
+        calls = len(recorder.piles)
         world.clock.advance(60)
+        settle(world)
+        assert len(recorder.piles) <= calls + 100
     assert delivery.counters.dead_lettered == 0
-    assert len(recorder.piles) <= calls + 60
-    assert all(pile == ["100"] for pile in recorder.piles[calls:])
     recorder.bad.clear()
     for _ in range(50):
         world.clock.advance(60)
+        settle(world)
     assert sorted(map(int, recorder.done)) == list(range(300))
     assert delivery.counters.parked == 0
+    assert delivery.unwell is None
+
+
+def settle(world: World) -> None:
+    """Let every turn of the reactor that is due have its time."""
+    while any(call.getTime() <= world.clock.seconds() for call in world.clock.getDelayedCalls()):
+        world.clock.advance(0)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_many_bad_events_in_a_row_stop_the_good_ones_behind_them_only_for_a_while(world: World, together: bool) -> None:
+    recorder = Recorder(bad={f"bad{number}": ValueError("poison") for number in range(400)})
+    delivery = world.add(recorder)
+    lines = [f"bad{number}" for number in range(400)]
+    if together:
+        world.put(*lines)
+    else:
+        for line in lines:
+            world.put(line)
+    for number in range(300):
+        world.clock.advance(10)
+        world.put(f"good{number}")
+        world.clock.advance(1)
+        settle(world)
+        assert recorder.done[-1:] == [f"good{number}"]
+    assert recorder.done == [f"good{number}" for number in range(300)]
+    for _ in range(10):
+        world.clock.advance(300)
+    settle(world)
+    assert delivery.counters.dead_lettered == 400
+    assert delivery.unwell is None
+    assert delivery.position == 700
+
+
+def test_bad_events_between_good_ones_do_not_make_the_destination_unwell(world: World) -> None:
+    class Partial(Recorder):
+        def handle(self, pile: list[Any]) -> None:
+            bad = {event.id: ValueError() for event in pile if event.message.startswith("bad")}
+            self.done += [event.message for event in pile if event.id not in bad]
+            if bad:
+                raise PartialFailure(bad)
+
+    recorder = Partial()
+    delivery = world.add(recorder)
+    for number in range(300):
+        world.put(f"bad{number}", f"ok{number}")
+    assert delivery.unwell is None
+    assert recorder.done == [f"ok{number}" for number in range(300)]
+    assert delivery.counters.parked == 300
+    delivery.stop()
+
+
+def test_a_full_lot_of_parked_events_empties_itself(world: World) -> None:
+    recorder = Recorder(bad={f"bad{number}": ValueError() for number in range(5)})
+    delivery = world.add(recorder, retry=RetryOptions(max_parked=2, initial_interval=Duration(1)))
+    for number in range(5):
+        world.put(f"bad{number}")
+        world.put(f"ok{number}")
+    assert delivery.counters.parked == 2
+    assert delivery.unwell is None
+    for _ in range(1000):
+        world.clock.advance(10)
+    assert recorder.done == [f"ok{number}" for number in range(5)]
+    assert delivery.counters.dead_lettered == 5
+
+
+def test_a_destination_is_well_again_when_nothing_waits_for_it_any_more(world: World) -> None:
+    """Not only a success shows it: so does an event that fails for its own sake."""
+    recorder = Recorder(ValueError("a"), TemporaryFailure("down"), PermanentFailure("b"))
+    delivery = world.add(recorder)
+    world.put("a")
+    world.put("b")
+    assert delivery.unwell is not None
+    for _ in range(5):
+        world.clock.advance(60)
+    assert delivery.unwell is None
+    assert recorder.done == ["a"]
+
+
+def test_an_exception_that_cannot_be_shown_loses_nothing(world: World) -> None:
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise AttributeError("no text")
+
+    recorder = Recorder(Broken(), Broken(), Broken())
+    delivery = world.add(recorder)
+    world.put("a", "b")
+    assert [one.error for one in world.journal.parked("h")] == ["Broken", "Broken"]
+    world.clock.advance(10)
+    world.clock.advance(10)
+    assert sorted(recorder.done) == ["a", "b"]
+    assert delivery.counters.delivered == 2
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), asyncio.CancelledError()])
+def test_an_exception_that_is_meant_for_someone_else_is_a_failure_like_any_other(
+    world: World, error: BaseException
+) -> None:
+    class Leaving(Recorder):
+        def handle(self, pile: list[Any]) -> None:
+            if self.texts(pile) == ["x"]:
+                raise error
+            super().handle(pile)
+
+    recorder = Leaving()
+    delivery = world.add(recorder)
+    world.put("x")
+    world.put("y")
+    assert recorder.done == ["y"]
+    assert delivery.counters.parked == 1
+    delivery.stop()
+
+
+def test_what_was_not_attempted_is_called_next_and_fails_nobody(world: World) -> None:
+    class Walking(Recorder):
+        def handle(self, pile: list[Any]) -> None:
+            self.piles.append(self.texts(pile))
+            if len(pile) > 2:
+                rest = {event.id: NotAttempted("later") for event in pile[2:]}
+                raise PartialFailure({pile[1].id: ValueError("bad"), **rest})
+
+    recorder = Walking()
+    delivery = world.add(recorder)
+    world.put("a", "b", "c", "d")
+    assert recorder.piles == [["a", "b", "c", "d"], ["c", "d"]]
+    counters = delivery.counters
+    assert (counters.delivered, counters.parked, counters.redelivered) == (3, 1, 0)
+    assert delivery.unwell is None
+    delivery.stop()
+
+
+def test_ordered_keeps_what_was_not_attempted_behind_the_event_that_failed(world: World) -> None:
+    class Walking(Recorder):
+        def handle(self, pile: list[Any]) -> None:
+            self.piles.append(self.texts(pile))
+            if len(self.piles) == 1:
+                rest = {event.id: NotAttempted("later") for event in pile[2:]}
+                raise PartialFailure({pile[1].id: ValueError("bad"), **rest})
+
+    recorder = Walking()
+    world.add(recorder, ordered=True)
+    world.put("a", "b", "c")
+    assert recorder.piles == [["a", "b", "c"]]
+    world.clock.advance(1)
+    assert recorder.piles == [["a", "b", "c"], ["b"], ["c"]]
+
+
+def test_a_drain_tries_once_more_what_waits_in_place(world: World) -> None:
+    recorder = Recorder(TemporaryFailure("later", retry_after=3600))
+    delivery = world.add(recorder)
+    world.put("a")
+    drained: list[None] = []
+    delivery.drain().addCallback(drained.append)
+    assert recorder.done == ["a"]
+    assert drained == [None]
+
+
+def test_a_failure_of_the_destination_after_the_time_limit_is_the_destinations(world: World) -> None:
+    """A handler that is cancelled may know that it was the destination that kept it waiting."""
+    stuck: Deferred[None] = Deferred(lambda deferred: deferred.errback(TemporaryFailure("nobody reads")))
+    delivery = world.add(Recorder(stuck), timeout=Duration(5))
+    world.put("a", "b")
+    world.clock.advance(5)
+    assert delivery.unwell is not None
+    assert delivery.counters.parked == 0
+    world.clock.advance(1)
+    assert delivery.counters.delivered == 2
+
+
+def test_a_call_that_does_not_end_when_it_is_cancelled_is_named(world: World) -> None:
+    stuck: Deferred[None] = Deferred(lambda deferred: deferred.callback(later))
+    later: Deferred[None] = Deferred()
+    delivery = world.add(Recorder(stuck), timeout=Duration(5))
+    stuck.addCallback(lambda result: result)
+    world.put("a")
+    world.clock.advance(5)
+    world.clock.advance(1)
+    assert delivery.unwell is not None
+    assert "does not end" in delivery.unwell
+    later.callback(None)
+    assert delivery.unwell is None
+    assert delivery.counters.delivered == 1
 
 
 def test_ordered_waits_in_place_and_gives_up_after_max_attempts(world: World) -> None:
