@@ -8,7 +8,7 @@ it may await Deferreds only; an asyncio awaitable raises `NeedsAsyncio` there.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -35,13 +35,17 @@ def asyncio_loop(reactor: Any) -> asyncio.AbstractEventLoop | None:
     return getattr(reactor, "_asyncioEventloop", None)
 
 
-def as_deferred(result: object, reactor: Any = None) -> Deferred[Any] | None:
+def as_deferred(
+    result: object, reactor: Any = None, waits: Callable[[object], None] | None = None
+) -> Deferred[Any] | None:
     """The Deferred that fires when `result` is there; None if `result` is nothing that can be awaited.
 
     A Deferred is passed through; one that says it was called, but waits for another one, in a new Deferred: so
     `called` means that there is a result. A coroutine is started: as an asyncio Task where `reactor` is the asyncio
     reactor. To cancel the Deferred cancels the Task, and with it the Deferred or future that the coroutine awaits; the
     Deferred fires, with Twisted's `CancelledError`, when the coroutine has really ended.
+
+    `waits`, for a coroutine, is called whenever it has to wait, with the Deferred, or what of asyncio's, it waits for.
     """
     if result is None:
         return None
@@ -51,11 +55,11 @@ def as_deferred(result: object, reactor: Any = None) -> Deferred[Any] | None:
         return None
     loop = asyncio_loop(reactor)
     if loop is None:
-        return Deferred.fromCoroutine(_drive(_without_asyncio(_coroutine(result))))
+        return Deferred.fromCoroutine(_drive(_without_asyncio(_coroutine(result), waits)))
     if _is_future(result):
         return _from_future(result)
     coroutine = _coroutine(result)
-    task = loop.create_task(_drive(_with_asyncio(coroutine, loop)))
+    task = loop.create_task(_drive(_with_asyncio(coroutine, loop, waits)))
     # A Task that is cancelled before its first step never starts what it was made for.
     task.add_done_callback(lambda _: coroutine.close())
     return _from_future(task)
@@ -98,7 +102,9 @@ def _is_future(awaitable: object) -> TypeGuard[asyncio.Future[Any]]:
     return getattr(type(awaitable), "_asyncio_future_blocking", None) is not None
 
 
-def _with_asyncio(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> Generator[Any, None, Any]:
+def _with_asyncio(
+    coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, waits: Callable[[object], None] | None
+) -> Generator[Any, None, Any]:
     """Steps the coroutine by hand: futures go on to the Task around this, Deferreds are waited for by a future.
 
     What a Deferred's `__await__` is sent is ignored: it reads its own result. So to wake it is enough.
@@ -110,6 +116,8 @@ def _with_asyncio(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEve
         except StopIteration as stop:
             return stop.value
         thrown = None
+        if waits is not None:
+            waits(waits_for)
         deferred = waits_for if isinstance(waits_for, Deferred) else None
         try:
             if deferred is None:
@@ -144,7 +152,9 @@ def _give_up(deferred: Deferred[Any]) -> None:
     deferred.cancel()
 
 
-def _without_asyncio(coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+def _without_asyncio(
+    coroutine: Coroutine[Any, Any, Any], waits: Callable[[object], None] | None
+) -> Generator[Any, Any, Any]:
     """Steps the coroutine by hand, and refuses what only an asyncio loop could wake.
 
     What Twisted sends and throws in when a Deferred has fired goes to the coroutine.
@@ -164,6 +174,8 @@ def _without_asyncio(coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any,
         if waits_for is not None and not isinstance(waits_for, Deferred):
             thrown = NeedsAsyncio()
             continue
+        if waits is not None and waits_for is not None:
+            waits(waits_for)
         try:
             # None is what `asyncio.sleep(0)` yields: it waits for nothing.
             sent = None if waits_for is None else (yield waits_for)

@@ -8,9 +8,12 @@ from typing import Any
 
 from eventserver.awaiting import asyncio_loop
 
+#: The attribute by which a reactor that was started here knows how many servers use it.
+_USERS = "_eventserver_users"
+
 
 def reactor_here() -> tuple[Any, bool]:
-    """The reactor to use here, and whether it was made for this (then `release` has to be called in the end).
+    """The reactor to use here, and whether it was started here (then `release` has to be called in the end).
 
     Under a running asyncio loop: Twisted's reactor if it runs on that loop, else one that is put onto the loop. It is
     also installed as Twisted's global reactor where none is yet. Elsewhere: Twisted's global reactor.
@@ -24,7 +27,7 @@ def reactor_here() -> tuple[Any, bool]:
     if loop is None or (installed is not None and asyncio_loop(installed) is loop):
         from twisted.internet import reactor as found
 
-        return found, False
+        return found, _joined(found)
     from twisted.internet import asyncioreactor
 
     if installed is None:
@@ -35,11 +38,24 @@ def reactor_here() -> tuple[Any, bool]:
         found = asyncioreactor.AsyncioSelectorReactor(loop)
     # The loop runs already: the reactor is told that it does, without signal handlers and without `run`.
     found.startRunning(installSignalHandlers=False)
+    setattr(found, _USERS, 1)
     return found, True
 
 
+def _joined(reactor: Any) -> bool:
+    """Whether the reactor was started here, by a server before this one; then it has one user more."""
+    users = getattr(reactor, _USERS, None)
+    if users is not None:
+        setattr(reactor, _USERS, users + 1)
+    return users is not None
+
+
 def release(reactor: Any) -> None:
-    """Let go of the threads of a reactor that was made for a loop; the loop itself goes on."""
+    """The last server that uses a reactor that was started here lets go of its threads; the loop itself goes on."""
+    users = getattr(reactor, _USERS) - 1
+    setattr(reactor, _USERS, users)
+    if users:
+        return
     pool = getattr(reactor, "threadpool", None)
     if pool is not None:
         # Its threads are no daemons: the program would never end.

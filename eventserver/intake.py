@@ -53,6 +53,7 @@ class Intake:
         self.stopped = False
         self._consumers: dict[str, Consumer] = {}
         self._listeners: list[IListener] = []
+        self._relieving = False
         self._high = self._low = 0.0
         # Below this many bytes nobody can be over a bound: one comparison a batch is all that a quiet server pays.
         self._calm = 0.0
@@ -79,7 +80,7 @@ class Intake:
             watches = self._watches.pop(names)
             kept = self._watches.setdefault(names - {name}, deque())
             self._watches[names - {name}] = deque(sorted([*kept, *watches], key=lambda watch: watch[0]))
-        self._settle()
+        self.moved()
 
     def _set_bounds(self) -> None:
         self._high = HIGH * self.journal.max_bytes
@@ -122,7 +123,7 @@ class Intake:
     def _press(self) -> None:
         """Apply the bounds: first to handlers that may lose their oldest batches, then to the listeners."""
         late = False
-        for consumer in self._consumers.values():
+        for consumer in list(self._consumers.values()):
             if consumer.lag_bytes() < consumer.max_lag:
                 continue
             if consumer.when_full == "block":
@@ -195,20 +196,33 @@ class Intake:
         """A cursor moved: keep the promises that this settles, and let listeners read on where there is room."""
         if self._watches:
             self._settle()
-        if self.paused and not self.stopped and self._relieved():
+        if not self.paused or self.stopped or self._relieving:
+            return
+        self._relieving = True
+        try:
+            # What only handlers hold that may lose it must not keep the listeners waiting.
+            while self.journal.size > self._low and self._expire_oldest():
+                pass
+        finally:
+            self._relieving = False
+        if self._relieved():
             self.paused = False
             for listener in self._listeners:
-                listener.resume()
+                if not self.paused:
+                    listener.resume()
 
     def expired(self, name: str, start: int, end: int) -> None:
         """Frames after `start` up to `end` will never reach the handler: whoever waits for one of them is told."""
-        failure = Failure(Expired(f"handler {name} gave up frames {start} to {end}"))
+        lost = []
+        # First all of them are taken out: `done` may put and settle, and none of these must be fulfilled by that.
         for names in [names for names in self._watches if names is not None and name in names]:
-            watches = self._watches[names]
-            lost = [watch for watch in watches if start < watch[0] <= end]
-            self._watches[names] = deque(watch for watch in watches if not start < watch[0] <= end)
-            for _, done in lost:
-                done(failure)
+            watches = self._watches.pop(names)
+            lost += [watch for watch in watches if start < watch[0] <= end]
+            if kept := [watch for watch in watches if not start < watch[0] <= end]:
+                self._watches[names] = deque(kept)
+        failure = Failure(Expired(f"handler {name} gave up frames {start} to {end}"))
+        for _, done in sorted(lost, key=lambda watch: watch[0]):
+            done(failure)
 
     def stop(self) -> None:
         """Take nothing more, and tell everyone who waits that the promise will not be kept."""

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -36,6 +36,8 @@ _log = Logger(namespace="eventserver")
 
 #: Seconds that a stopping server gives its peers to take the last replies and close, when nothing else is left to do.
 _FAREWELL = 1.0
+#: Seconds that a handler has to flush and let go.
+_FAREWELL_TO_HANDLERS = 5.0
 
 
 class EventServer(MultiService):
@@ -70,6 +72,7 @@ class EventServer(MultiService):
         """What `start` returned, once `startService` was called."""
         self._reactor = reactor
         self._owns_reactor = False
+        self._stop_waits: list[Deferred[None]] = []
         self._parts: building.Parts | None = None
         self._admin: Any = None
         self._notifier: Notifier | None = None
@@ -106,8 +109,8 @@ class EventServer(MultiService):
                 # Stopped while a handler was getting ready.
                 return
             self._start_admin()
-        except SettingsError:
-            await self._stop()
+        except BaseException:
+            await self.stop()
             raise
         for delivery in list(parts.deliveries.values()):
             delivery.start()
@@ -142,19 +145,36 @@ class EventServer(MultiService):
             raise SettingsError([f"admin.endpoint: {error}"]) from None
 
     def stop(self) -> Deferred[None]:
-        """Stop accepting and reading, deliver what is in memory for up to `drain_timeout`, and let go of everything."""
-        if self._parts is None or self.status.state in ("stopping", "stopped"):
-            return ensureDeferred(_nothing())
-        return ensureDeferred(self._stop())
+        """Stop accepting and reading, deliver what is in memory for up to `drain_timeout`, and let go of everything.
 
-    async def _stop(self) -> None:
-        parts = self._parts
-        assert parts is not None
-        self.status.state = "stopping"
+        Fires when all that is done, also for those who ask while it is being done.
+        """
+        if self._parts is None or self.status.state == "stopped":
+            return succeed(None)
+        waits: Deferred[None] = Deferred()
+        self._stop_waits.append(waits)
+        if self.status.state != "stopping":
+            self.status.state = "stopping"
+            ensureDeferred(self._stop(self._parts)).addBoth(self._stopped)
+        return waits
+
+    def _stopped(self, result: object) -> None:
+        self.status.state = "stopped"
+        if isinstance(result, Failure):
+            _log.failure("the server did not stop well", result)
+        if self._owns_reactor:
+            release(self._reactor)
+            self._reactor, self._owns_reactor = None, False
+        waits, self._stop_waits = self._stop_waits, []
+        for wait in waits:
+            if not wait.called:
+                wait.callback(None)
+
+    async def _stop(self, parts: building.Parts) -> None:
         if self._notifier is not None:
             self._notifier.stopping()
         closed = [maybeDeferred(listener.stopService) for listener in parts.listeners]
-        await self._drain(parts)
+        await self._drain()
         parts.intake.stop()
         # No more room and no more replies will come; the last of them may still be on their way out.
         cut = [self._reactor.callLater(_FAREWELL, listener.give_up) for listener in parts.listeners]
@@ -169,17 +189,22 @@ class EventServer(MultiService):
             await maybeDeferred(self._admin.stopService)
         if self._notifier is not None:
             self._notifier.stopService()
-        self.status.state = "stopped"
-        if self._owns_reactor:
-            release(self._reactor)
-            self._reactor, self._owns_reactor = None, False
 
-    async def _drain(self, parts: building.Parts) -> None:
+    async def _drain(self) -> None:
+        """Until every handler has nothing left to do, all at the same time, or `drain_timeout` is over."""
         timeout = float(self.settings.server.drain_timeout)
-        drained = DeferredList([delivery.drain() for delivery in self._handlers_started], consumeErrors=True)
-        drained.addTimeout(timeout or 0.001, self._reactor)
-        # At the deadline every wait is cancelled, and the list of them fires all the same.
-        await drained
+        deadline = self._reactor.seconds() + timeout
+        again = False
+        while not (again and all(delivery.quiet for delivery in self._handlers_started)):
+            left = deadline - self._reactor.seconds()
+            if again and left <= 0:
+                break
+            drained = DeferredList([d.drain(again) for d in self._handlers_started], consumeErrors=True)
+            drained.addTimeout(max(left, 0.001), self._reactor)
+            # At the deadline every wait is cancelled, and the list of them fires all the same.
+            await drained
+            # One handler's progress may have made room for what a listener held, which all get.
+            again = True
         for delivery in self._handlers_started:
             if delivery.lost():
                 _log.error(
@@ -192,8 +217,10 @@ class EventServer(MultiService):
     async def _stop_handlers(self) -> None:
         started, self._handlers_started = self._handlers_started, []
         for delivery in started:
+            stopped = maybeDeferred(_called, delivery.handler.stop, self._reactor)
+            stopped.addTimeout(_FAREWELL_TO_HANDLERS, self._reactor)
             try:
-                await maybeDeferred(_called, delivery.handler.stop, self._reactor)
+                await stopped
             except Exception:
                 _log.failure("handler {name} did not stop well", name=delivery.name)
 
@@ -202,13 +229,28 @@ class EventServer(MultiService):
     async def __aenter__(self) -> EventServer:
         if self._reactor is None:
             self._reactor, self._owns_reactor = reactor_here()
-        await here(self.start(), self._reactor)
+        try:
+            await here(self.start(), self._reactor)
+        except BaseException:
+            await self._stop_for_good()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await here(self.stop(), self._reactor)
+        await self._stop_for_good()
+
+    async def _stop_for_good(self) -> None:
+        """Stop, even if the program is cancelled meanwhile: its loop must not end before handlers have flushed."""
+        reactor = self._reactor
+        if reactor is None:
+            return
+        try:
+            await here(self.stop(), reactor)
+        except BaseException:
+            await here(self.stop(), reactor)
+            raise
 
     def addresses(self) -> dict[str, list[str]]:
         """Where each listener listens, with the real ports: `{"lines": ["tcp:127.0.0.1:5140"]}`."""
@@ -229,7 +271,7 @@ class EventServer(MultiService):
         select = None if match is None else compile_pipeline(match, [])
         name = self._new_name("subscription")
 
-        def opened(subscription: Subscription) -> None:
+        def opened(subscription: Subscription) -> Any:
             if self._parts is None or self.status.state != "running":
                 raise RuntimeError("the server is not running")
             # It only fills a queue: never slow, never full, never waited for.
@@ -238,6 +280,7 @@ class EventServer(MultiService):
             self._handlers_started.append(delivery)
             subscription.start()
             delivery.start()
+            return self._reactor
 
         def closed(subscription: Subscription) -> None:
             if self._parts is not None and (delivery := self._parts.deliveries.get(name)) is not None:
@@ -245,7 +288,7 @@ class EventServer(MultiService):
                     self._handlers_started.remove(delivery)
                 self._parts.remove_delivery(name)
 
-        return Subscription(self._reactor, timeout=timeout, max_events=max_events, opened=opened, closed=closed)
+        return Subscription(timeout=timeout, max_events=max_events, opened=opened, closed=closed)
 
     def add_handler(
         self,
@@ -288,10 +331,6 @@ class EventServer(MultiService):
     def _new_name(self, kind: str) -> str:
         self._names += 1
         return f"{kind}-{self._names}"
-
-
-async def _nothing() -> None:
-    """What stopping a server that does not run comes to."""
 
 
 def _called(function: Callable[[], Any], reactor: Any) -> Any:

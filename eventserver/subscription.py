@@ -33,22 +33,21 @@ class Subscription:
 
     def __init__(
         self,
-        reactor: Any,
         *,
         timeout: float | None,
         max_events: int,
-        opened: Callable[[Subscription], None],
+        opened: Callable[[Subscription], Any],
         closed: Callable[[Subscription], None],
     ) -> None:
         self.dropped = 0
-        self._reactor = reactor
+        self._reactor: Any = None
         self._timeout = timeout
         self._events: deque[Event] = deque()
         self._max_events = max_events
         self._opened = opened
         self._closed = closed
         self._is_open = False
-        self._getters: deque[Deferred[Event]] = deque()
+        self._getters: deque[Deferred[None]] = deque()
 
     # As the server sees it
 
@@ -56,13 +55,16 @@ class Subscription:
         self._is_open = True
 
     def handle(self, pile: list[Any]) -> None:
-        events = iter(pile)
-        while self._getters and (event := next(events, None)) is not None:
-            self._getters.popleft().callback(event)
-        self._events.extend(events)
+        self._events.extend(pile)
         while len(self._events) > self._max_events:
             self._events.popleft()
             self.dropped += 1
+        self._wake()
+
+    def _wake(self) -> None:
+        """Tell as many who wait as there are events; each takes its own, so none is lost with a getter that is gone."""
+        for _ in range(min(len(self._getters), len(self._events))):
+            self._getters.popleft().callback(None)
 
     def stop(self) -> None:
         self._is_open = False
@@ -73,7 +75,7 @@ class Subscription:
     # As the program sees it
 
     async def __aenter__(self) -> Subscription:
-        self._opened(self)
+        self._reactor = self._opened(self)
         return self
 
     async def __aexit__(
@@ -102,17 +104,27 @@ class Subscription:
         `timeout` is the subscription's unless given; None waits without limit. Raises `SubscriptionClosed` once the
         subscription is closed and its queue is empty.
         """
-        if self._events:
-            return self._events.popleft()
-        if not self._is_open:
-            raise SubscriptionClosed("the subscription is closed")
         seconds = self._timeout if timeout is _DEFAULT else timeout
-        getter: Deferred[Event] = Deferred(self._getters.remove)
+        deadline = None if seconds is None else self._reactor.seconds() + seconds
+        while not self._events:
+            if not self._is_open:
+                raise SubscriptionClosed("the subscription is closed")
+            left = None if deadline is None else deadline - self._reactor.seconds()
+            try:
+                await self._something(left)
+            except DeferredTimeout:
+                raise TimeoutError(f"no event within {seconds:g} s") from None
+        return self._events.popleft()
+
+    async def _something(self, seconds: float | None) -> None:
+        """Wait until there may be an event."""
+        getter: Deferred[None] = Deferred(self._getters.remove)
         self._getters.append(getter)
         if seconds is not None:
-            getter.addTimeout(seconds, self._reactor)
+            getter.addTimeout(max(0.0, seconds), self._reactor)
         try:
-            event: Event = await here(getter, self._reactor)
-        except DeferredTimeout:
-            raise TimeoutError(f"no event within {seconds:g} s") from None
-        return event
+            await here(getter, self._reactor)
+        except BaseException:
+            # Cancelled in the very moment it was told: the next in line takes the event.
+            self._wake()
+            raise

@@ -197,10 +197,16 @@ class Delivery:
         self._expired(self.name, position, end)
         self._moved()
 
-    def drain(self) -> Deferred[None]:
-        """Fires when nothing is left to do; parked events get one more attempt now."""
-        self._parking.hurry()
-        self._set_parking_timer()
+    @property
+    def quiet(self) -> bool:
+        """Whether there is nothing to do now; events may be parked for later."""
+        return self._pile is None and not self._calling and not self.lag_frames() and self._parking.due() is None
+
+    def drain(self, again: bool = False) -> Deferred[None]:
+        """Fires when nothing is left to do. Parked events get one more attempt now, unless they had it (`again`)."""
+        if not again:
+            self._parking.hurry()
+            self._set_parking_timer()
         drained: Deferred[None] = Deferred()
         self._drained = drained
         if self._timer is not None and self._failures.waiting:
@@ -464,8 +470,6 @@ class Delivery:
         self.wake()
 
     def _check_drained(self) -> None:
-        if self._drained is None or self._pile is not None or self._calling or self.lag_frames():
-            return
-        if self._parking.due() is None:
+        if self._drained is not None and self.quiet:
             drained, self._drained = self._drained, None
             drained.callback(None)

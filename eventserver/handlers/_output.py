@@ -49,6 +49,10 @@ class Output:
         """True while a write that was given up still runs."""
         return self._thread.busy
 
+    def stop(self) -> None:
+        """No more will be written."""
+        self._thread.stop()
+
     def write(self, data: bytes) -> Deferred[None] | None:
         """Write lines. Raises `TemporaryFailure`, or fails with it."""
         if self._thread.busy:

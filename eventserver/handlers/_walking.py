@@ -1,21 +1,21 @@
-"""From a pile to a function for one event: the loops."""
+"""From a pile to a function for one event: the loops in the reactor's thread."""
 
 from __future__ import annotations
 
 import inspect
-from collections import deque
 from collections.abc import Callable, Iterator
 from types import CoroutineType
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
 
 from eventserver.awaiting import as_deferred, asyncio_loop
-from eventserver.errors import PermanentFailure
+from eventserver.errors import CONNECTION_ERRORS, HandlerTimeout
 from eventserver.event import Event
 from eventserver.handlers._answers import Answers
-from eventserver.handlers._failures import Walk
+from eventserver.handlers._failures import Walk, ordinary
+from eventserver.handlers._time_limit import TimeLimit
+from eventserver.interfaces import HandlerContext
 
 Function = Callable[[Any], Any]
 
@@ -26,18 +26,24 @@ _ANSWERS = frozenset({str, bytes, dict})
 class EachCaller:
     """Calls a function with one event after another, in the reactor's thread.
 
-    Failures are collected, see `Walk`. Replies go out as each event is done.
+    Failures are collected, see `Walk`. Replies go out as each event is done. What an event waits for is cancelled after
+    `context.timeout` seconds; the event has failed with `HandlerTimeout` then, and the next one follows.
     """
 
-    def __init__(self, function: Function, answers: Answers, reactor: Any) -> None:
-        self._function = function
-        self._answers = answers
-        self._reactor = reactor
+    def __init__(self, function: Function, answers: Answers, context: HandlerContext) -> None:
+        self.function = function
+        self.answers = answers
+        self.context = context
+        self.stopped = False
+
+    def stop(self) -> None:
+        """Begin nothing more, even if what was cancelled goes on."""
+        self.stopped = True
 
     def call(self, pile: list[Event]) -> Deferred[Any] | None:
         """Without a Deferred and a turn of the reactor, until the function returns something to wait for."""
-        function, give = self._function, self._answers.give
-        walk, rest, event = Walk(pile), iter(pile), pile[0]
+        function, give = self.function, self.answers.give
+        walk, rest, event = Walk(pile, self.context.ordered), iter(pile), pile[0]
         while True:
             try:
                 # A `try` around the loop costs an event nothing; after an exception the iterator goes on.
@@ -45,119 +51,94 @@ class EachCaller:
                     result = function(event)
                     if result is not None:
                         if type(result) not in _ANSWERS and inspect.isawaitable(result):
-                            return as_deferred(self._walk(pile, walk, rest, event, result), self._reactor)
+                            return _WaitingWalk(self, pile, walk, rest, event).start(result)
                         give(event, result)
                 break
-            except Exception as error:
-                if walk.failed(event, error, rest):
-                    self._answers.apologise(event)
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:
+                if walk.failed(event, ordinary(error), rest):
+                    self.answers.apologise(event)
         walk.end()
         return None
 
     def call_async(self, pile: list[Event]) -> Deferred[Any] | None:
         """For an `async def`: one coroutine, and on asyncio one Task, for the pile."""
-        return as_deferred(self._walk(pile, Walk(pile), iter(pile)), self._reactor)
-
-    async def _walk(
-        self, pile: list[Event], walk: Walk, rest: Iterator[Event], event: Event | None = None, result: Any = None
-    ) -> None:
-        """Await each event's result; `event` and `result` are where another loop has left off."""
-        function, give = self._function, self._answers.give
-        while True:
-            try:
-                if result is not None and event is not None:
-                    # Cleared first, so that a failure does not bring it up again.
-                    waiting, result = result, None
-                    give(event, await waiting)
-                for event in rest:
-                    value = function(event)
-                    if type(value) is CoroutineType or inspect.isawaitable(value):
-                        value = await value
-                    if value is not None:
-                        give(event, value)
-                break
-            except BaseException as error:
-                if event is None or self._cancelled(error):
-                    if len(pile) == 1:
-                        self._answers.apologise(pile[0])
-                    raise
-                if walk.failed(event, error, rest):
-                    self._answers.apologise(event)
-        walk.end()
-
-    def _cancelled(self, error: BaseException) -> bool:
-        """Whether the call was cancelled, rather than something that the function awaited."""
-        if asyncio_loop(self._reactor) is None:
-            return isinstance(error, CancelledError) or not isinstance(error, Exception)
-        import asyncio
-
-        if isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
-            return task is None or task.cancelling() > 0
-        return not isinstance(error, Exception)
+        return _WaitingWalk(self, pile, Walk(pile, self.context.ordered), iter(pile), pile[0]).start()
 
 
-class ThreadWalk:
-    """One pile in a thread: `run` there, everything else in the reactor's thread."""
+class _WaitingWalk:
+    """One pile, or the `rest` of it, whose events are waited for. `event` is where it stands."""
 
-    def __init__(self, function: Function, answers: Answers, reactor: Any, pile: list[Event]) -> None:
-        self._function = function
-        self._answers = answers
-        self._reactor = reactor
+    __slots__ = ("_caller", "_limit", "_pile", "_rest", "_walk")
+
+    def __init__(self, caller: EachCaller, pile: list[Event], walk: Walk, rest: Iterator[Event], event: Event) -> None:
+        self._caller = caller
         self._pile = pile
-        self._walk = Walk(pile)
-        self._said: deque[tuple[Event, object]] = deque()
-        self._hurrying = False
-        self._given_up = False
+        self._walk = walk
+        self._rest = rest
+        self._limit = TimeLimit(caller.context, event)
 
-    def run(self) -> None:
-        """Call the function with each event, until the call is given up."""
-        rest = iter(self._pile)
-        for event in rest:
-            if self._given_up:
-                return
-            try:
-                result = self._function(event)
-                if inspect.isawaitable(result):
-                    raise TypeError("a function in a thread must block, not return something to await")
-            except Exception as error:
-                if self._walk.failed(event, error, rest):
-                    self._say(event, error)
-            else:
-                if result is not None:
-                    self._say(event, result)
+    def start(self, result: Any = None) -> Deferred[Any] | None:
+        """Go on from the current event's `result`, which is to be awaited, or else with the rest."""
+        return as_deferred(self._run(result), self._caller.context.reactor, self._limit.waits)
 
-    def _say(self, event: Event, what: object) -> None:
-        self._said.append((event, what))
-        if not self._hurrying:
-            # One hop for all that is said before the reactor comes round.
-            self._hurrying = True
-            self._reactor.callFromThread(self._answer)
-
-    def _answer(self) -> None:
-        self._hurrying = False
-        while self._said:
-            event, what = self._said.popleft()
-            if self._given_up:
-                continue
-            if isinstance(what, Exception):
-                self._answers.apologise(event)
-                continue
-            try:
-                self._answers.give(event, what)
-            except PermanentFailure as error:
-                self._walk.failed(event, error, ())
-                self._answers.apologise(event)
-
-    def ended(self, _: None) -> None:
-        """The thread is done. Raises `PartialFailure` for what went wrong."""
-        self._answer()
+    async def _run(self, result: Any) -> None:
+        function, give, rest, limit = self._caller.function, self._caller.answers.give, self._rest, self._limit
+        try:
+            while True:
+                try:
+                    if result is not None:
+                        # Cleared first, so that a failure does not bring it up again.
+                        waiting, result = result, None
+                        value = await waiting
+                        if limit.waited is limit.event:
+                            self._returned()
+                        give(limit.event, value)
+                    for event in rest:
+                        limit.event = event
+                        value = function(event)
+                        if type(value) is CoroutineType or inspect.isawaitable(value):
+                            value = await value
+                            if limit.waited is event:
+                                self._returned()
+                        if value is not None:
+                            give(event, value)
+                    break
+                except BaseException as error:
+                    self._failed(limit.event, error)
+        finally:
+            limit.stop()
         self._walk.end()
 
-    def failed(self, failure: Failure) -> Failure:
-        """The call was given up, or failed as a whole."""
-        if failure.check(CancelledError):
-            self._given_up = True
-            if len(self._pile) == 1:
-                self._answers.apologise(self._pile[0])
-        return failure
+    def _returned(self) -> None:
+        """The event that was waited for is done; in time or not, it does not have to be done again."""
+        self._limit.ended()
+        if self._limit.cancelled or self._caller.stopped:
+            # The call was cancelled, and the event has made nothing of that.
+            self._walk.leave(self._rest, "the call was cancelled")
+
+    def _failed(self, event: Event, error: BaseException) -> None:
+        late = self._limit.ended()
+        if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+            raise error
+        if self._cancelled(error, late):
+            if not self._walk.cancelled(event, self._rest):
+                if len(self._pile) == 1:
+                    self._caller.answers.apologise(event)
+                raise error
+            return
+        failure = ordinary(error)
+        if late and not isinstance(error, CONNECTION_ERRORS):
+            failure = HandlerTimeout(f"the call took longer than {self._caller.context.timeout:g} s")
+            failure.__cause__ = error
+        if self._walk.failed(event, failure, self._rest):
+            self._caller.answers.apologise(event)
+
+    def _cancelled(self, error: BaseException, late: bool) -> bool:
+        """Whether the call was cancelled, rather than this event, or something that the function awaited."""
+        if self._caller.stopped:
+            return True
+        if asyncio_loop(self._caller.context.reactor) is not None:
+            return self._limit.cancelled
+        return isinstance(error, CancelledError) and not late

@@ -86,3 +86,5 @@ class ConsoleHandler:
 
     def stop(self) -> None:
         """Standard output stays open: it is not ours."""
+        if self._output is not None:
+            self._output.stop()

@@ -126,7 +126,14 @@ class FileHandler:
 
     def stop(self) -> Deferred[None] | None:
         """Close the files, after the write that runs. One that hangs keeps its files until the process ends."""
-        return None if self._thread.busy else self._thread.run_in_turn(self._files.close)
+        if self._thread.busy:
+            self._thread.stop()
+            return None
+        return self._thread.run_in_turn(self._files.close).addBoth(self._closed)
+
+    def _closed(self, result: Any) -> Any:
+        self._thread.stop()
+        return result
 
     def _encode(self, pile: list[Any]) -> dict[str, bytes]:
         encoder = self._encoder

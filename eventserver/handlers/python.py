@@ -14,8 +14,10 @@ from eventserver.awaiting import as_deferred, asyncio_loop
 from eventserver.event import Event
 from eventserver.handlers._answers import Answers
 from eventserver.handlers._calling import is_async, takes_pile
+from eventserver.handlers._failures import ordinary
+from eventserver.handlers._thread_walk import ThreadWalk
 from eventserver.handlers._threads import OneThread
-from eventserver.handlers._walking import EachCaller, ThreadWalk
+from eventserver.handlers._walking import EachCaller
 from eventserver.interfaces import HandlerContext, IHandler, Wants
 from eventserver.loading import load_object
 from eventserver.options import Doc
@@ -30,7 +32,8 @@ class PythonHandler:
     The function may be plain, `async def` (awaiting Deferreds and, on the asyncio reactor, asyncio's awaitables), or
     return a Deferred. Without `thread` it runs in the reactor's thread and must not block. To return is to say that the
     event is done; an exception is the event's, and the next event follows, except that `TemporaryFailure` and
-    connection errors keep this event and the rest of the pile for later.
+    connection errors keep this event and the rest of the pile for later. `timeout` is for each event, or for the pile
+    where the function takes that.
 
     Where replies are on, `str`, `bytes` and `dict` (as JSON) go to the event's sender; None sends nothing. A function
     that takes the pile returns a list, with one of these for each event.
@@ -75,8 +78,9 @@ class PythonHandler:
         self._thread = OneThread(context) if options.thread else None
         if self._is_async and options.thread:
             raise ValueError(f"`{options.call}` is async and does not block: it cannot have `thread = true`")
-        self._each = EachCaller(self._function, self._answers, context.reactor)
+        self._each = EachCaller(self._function, self._answers, context)
         self.needs_asyncio = options.asyncio
+        self.times_itself = not self._takes_pile
         self.concurrency = _ASYNC_LANES if self._is_async and not self._takes_pile else 1
 
     @property
@@ -90,15 +94,17 @@ class PythonHandler:
             raise ValueError(f"`{self._call}` needs the asyncio reactor (twistd --reactor=asyncio)")
 
     def stop(self) -> None:
-        """Nothing to let go: running calls were waited for, or cancelled."""
+        """Running calls were waited for, or cancelled; a thread that hangs is left alone."""
+        self._each.stop()
+        if self._thread is not None:
+            self._thread.stop()
 
     def handle(self, pile: list[Event]) -> Deferred[Any] | None:
         """Call the function; see `IHandler.handle`."""
         if self._takes_pile:
             return self._handle_pile(pile)
         if self._thread is not None:
-            walk = ThreadWalk(self._function, self._answers, self._context.reactor, pile)
-            return self._thread.run(walk.run).addCallbacks(walk.ended, walk.failed)
+            return ThreadWalk(self._function, self._answers, self._context, pile).start(self._thread)
         return self._each.call_async(pile) if self._is_async else self._each.call(pile)
 
     def _handle_pile(self, pile: list[Event]) -> Deferred[Any] | None:
@@ -112,9 +118,11 @@ class PythonHandler:
                 if not inspect.isawaitable(result):
                     self._answers.give_all(pile, result)
                     return None
-        except Exception as error:
-            self._answers.apologise_all(pile, error)
+        except (KeyboardInterrupt, GeneratorExit):
             raise
+        except BaseException as error:
+            self._answers.apologise_all(pile, error)
+            raise ordinary(error)  # noqa: B904 - the very error, or one that has it as its cause
         return as_deferred(self._wait_for_pile(pile, result), self._context.reactor)
 
     async def _wait_for_pile(self, pile: list[Event], result: Awaitable[Any]) -> None:
@@ -125,4 +133,6 @@ class PythonHandler:
             self._answers.give_all(pile, replies)
         except BaseException as error:
             self._answers.apologise_all(pile, error)
+            if isinstance(error, SystemExit):
+                raise ordinary(error)  # noqa: B904 - it has the error as its cause
             raise

@@ -257,3 +257,70 @@ def test_a_listener_that_acknowledges_inside_done_may_put_again(world: World) ->
 
 def test_the_bound_counts_what_python_needs_for_each_frame(world: World) -> None:
     assert size_of(world.batch("abc", "de")) == 5 + 2 * 41 + 400
+
+
+def test_what_only_lossy_handlers_hold_does_not_keep_listeners_paused(world: World) -> None:
+    listener = Listener()
+    world.intake.add_listener(listener)  # type: ignore[arg-type]
+    hung, waits_hung = stuck()
+    slow, waits_slow = stuck()
+    world.add(hung, name="lossy", when_full="drop_oldest", max_lag=9_000)
+    world.add(slow, name="whole", max_lag=1_000_000)
+    fill(world, 8_000)
+    assert listener.told == ["pause"]
+    waits_slow.callback(None)
+    assert listener.told == ["pause", "resume"]
+    waits_hung.callback(None)
+
+
+def test_listeners_resume_when_the_handler_that_filled_the_journal_is_removed(world: World) -> None:
+    listener = Listener()
+    world.intake.add_listener(listener)  # type: ignore[arg-type]
+    recorder, _ = stuck()
+    delivery = world.add(recorder, max_lag=1_000_000)
+    fill(world, 8_000)
+    delivery.stop()
+    world.deliveries.remove(delivery)
+    world.journal.drop_reader("h")
+    world.intake.remove_consumer("h")
+    assert listener.told == ["pause", "resume"]
+
+
+def test_the_next_listener_stays_paused_when_the_first_one_fills_the_journal_again(world: World) -> None:
+    class Eager(Listener):
+        def resume(self) -> None:
+            super().resume()
+            fill(world, 8_000)
+
+    eager, other = Eager(), Listener()
+    world.intake.add_listener(eager)  # type: ignore[arg-type]
+    world.intake.add_listener(other)  # type: ignore[arg-type]
+    waits: list[Deferred[None]] = [Deferred(), Deferred()]
+    world.add(Recorder(*waits), max_lag=1_000_000)
+    fill(world, 8_000)
+    waits[0].callback(None)
+    waits[1].callback(None)
+    assert world.intake.paused
+    assert other.told == ["pause"]
+    world.deliveries[0].handler.plan = []  # type: ignore[attr-defined]  # the recorder's
+
+
+def test_nobody_is_told_delivered_by_what_another_one_does_when_it_is_told_expired(world: World) -> None:
+    recorder, waits = stuck()
+    world.add(recorder, name="h", when_full="drop_oldest", max_lag=1_000_000)
+    world.add(Recorder(), name="g")
+    position = world.put("a")
+    world.put("b")
+    assert position is not None
+    seen: list[Any] = []
+
+    def first(failure: Failure | None) -> None:
+        seen.append(("h alone", failure and failure.type))
+        world.put("more")
+
+    world.intake.watch("delivered", position, first, ["h"])
+    world.intake.watch("delivered", position, lambda failure: seen.append(("all", failure and failure.type)))
+    world.deliveries[0].expire_oldest()
+    world.deliveries[0].expire_oldest()
+    assert seen == [("h alone", Expired), ("all", Expired)]
+    waits.callback(None)

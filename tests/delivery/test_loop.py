@@ -224,3 +224,29 @@ def test_a_batch_without_frames_changes_nothing(world: World) -> None:
     world.add(Recorder())
     world.put("a")
     assert world.put() == 1
+
+
+def test_batches_of_several_senders_share_one_lane(world: World) -> None:
+    waits: list[Deferred[None]] = [Deferred(), Deferred()]
+    recorder = Recorder(*waits, wants="frames")
+    world.add(recorder, concurrency=4)
+    world.put("first")
+    world.put("A1", "B1", peers=["a", "b"])
+    world.put("B2", peers=["b"])
+    waits[0].callback(None)
+    assert recorder.piles == [["first"], ["A1", "B1", "B2"]]
+    waits[1].callback(None)
+
+
+def test_no_lane_is_called_after_a_stop(world: World) -> None:
+    class Stopping(Recorder):
+        def handle(self, pile: list[Any]) -> None:
+            super().handle(pile)
+            delivery.stop()
+
+    recorder = Stopping()
+    delivery = world.add(recorder, concurrency=4)
+    world.put("a", "b", peers=["a", "b"])
+    assert recorder.piles == [["a"]]
+    assert not world.clock.getDelayedCalls()
+    delivery.counters.decoded = delivery.counters.delivered = 0  # what is in flight at a stop is in no sum
