@@ -1,7 +1,7 @@
 """From the journal to the handlers: each handler has a loop, a cursor and a pile of its own."""
 
 from eventserver.delivery.decoding import Decoding
-from eventserver.delivery.failing import RetryOptions
-from eventserver.delivery.loop import Delivery, DeliveryOptions
+from eventserver.delivery.loop import Delivery
+from eventserver.delivery.options import DeliveryOptions, RetryOptions
 
 __all__ = ["Decoding", "Delivery", "DeliveryOptions", "RetryOptions"]

@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from eventserver import options
 from eventserver.counters import HandlerCounters
+from eventserver.delivery.options import RetryOptions
 from eventserver.delivery.parking import Attempt, ParkingLot
 from eventserver.delivery.retry import Backoff, verdict_of
 from eventserver.errors import NotAttempted, PartialFailure, TemporaryFailure, safe_text
 from eventserver.event import Batch, Event, batch_id, frame_index
 from eventserver.interfaces import Entry
-from eventserver.options import Doc, Duration
 from eventserver.thinned_log import ThinnedLog
 
 #: So many events parked in a row, without one success: not they are ill, but the destination.
 UNWELL_AFTER = 100
-
-
-class RetryOptions(options.Options, frozen=True, kw_only=True):
-    """How often and when a failed event is tried again."""
-
-    max_attempts: Annotated[int, Doc("Calls with one event before it becomes a dead letter.", 8, ge=1)] = 8
-    initial_interval: Annotated[Duration, Doc("The wait after the first failure; doubled each time.", "1 s")] = (
-        Duration(1)
-    )
-    max_interval: Annotated[Duration, Doc("The longest wait.", "5 min")] = Duration(300)
-    max_parked: Annotated[
-        int, Doc("Events that may wait apart at once; beyond that the handler waits in place.", 1000, ge=1)
-    ] = 1000
-
-    def problems(self) -> Iterable[tuple[str, str]]:
-        """The first wait must not be longer than the longest."""
-        if self.initial_interval > self.max_interval:
-            yield "initial_interval", f"{self.initial_interval} is longer than max_interval, {self.max_interval}"
 
 
 class Failures:

@@ -5,49 +5,31 @@ from __future__ import annotations
 import datetime as dt
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Any, Literal
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from eventserver import options
 from eventserver.counters import HandlerCounters
 from eventserver.delivery.calling import Caller, Outcome
 from eventserver.delivery.decoding import Decoding
-from eventserver.delivery.failing import Failures, RetryOptions, count_of, singles
+from eventserver.delivery.failing import Failures, count_of, singles
+from eventserver.delivery.options import DeliveryOptions
 from eventserver.delivery.parking import Attempt, ParkingLot
 from eventserver.delivery.pile import Pile, PileBuilder, Select
+from eventserver.delivery.probing import Probing
 from eventserver.event import Batch, Event, batch_id, frame_index
 from eventserver.interfaces import Entry, IHandler, IJournal, Parked
-from eventserver.options import Duration, Size
 from eventserver.thinned_log import ThinnedLog
 
 #: Seconds that a sync call should take, and that one handler keeps the reactor before the others have their turn.
 SLICE = 0.01
 #: The size of the first pile; later ones are sized from the time that the last one took.
 FIRST_PILE = 64
-#: Events that are tried one by one, each time, to see whether the destination is well again; and the piles that these
-#: are taken from, at most, while the cursor waits.
-PROBES = 100
+#: Piles of events that are held, at most, while the destination seems to be unwell and newer ones are tried.
 FURTHEST = 10
-#: Seconds between two looks at whether something new gets through, while the destination seems to be unwell.
-PROBE_INTERVAL = 1.0
 #: Seconds between looks at a thread that still runs past its time.
 BUSY_INTERVAL = 0.25
-
-
-class DeliveryOptions(options.Options, frozen=True, kw_only=True):
-    """What one handler's loop needs to know."""
-
-    max_events: int = 1000
-    max_bytes: Size = Size(1 << 20)
-    max_lag: Size = Size(32 << 20)
-    when_full: Literal["block", "drop_oldest"] = "block"
-    timeout: Duration = Duration(30)
-    concurrency: int = 1
-    ordered: bool = False
-    required_for_ack: bool = True
-    retry: RetryOptions = RetryOptions()
 
 
 class Delivery:
@@ -123,12 +105,7 @@ class Delivery:
         self._pile: Pile | None = None
         self._todo: deque[list[Any]] = deque()
         self._attempting: Attempt | None = None
-        # While the destination seems to be unwell: all that waits, what is to be tried next, and what is being tried.
-        self._suspects: list[Any] = []
-        self._probes: deque[Any] | None = None
-        self._probed: Any = None
-        self._probe_again = 0.0
-        self._probe_soon = False
+        self._probing = Probing()
         self._origins: dict[str, Entry] = {}
         self._running = self._calling = self._started = False
         self._timer: Any = None
@@ -177,11 +154,11 @@ class Delivery:
         """There may be something to do: called after each commit. Runs the loop here and now, if it is idle."""
         if not self._started or self._running or self._calling:
             return
-        if self._timer is not None and self._failures.suspicious and not self._probe_soon:
+        if self._timer is not None and self._failures.suspicious and not self._probing.soon:
             # Something new may show that the destination is well: it need not wait for long.
-            soon = max(self._probe_again, self._reactor.seconds())
+            soon = max(self._probing.again, self._reactor.seconds())
             if self._timer.getTime() > soon:
-                self._probe_soon = True
+                self._probing.soon = True
                 self._timer.cancel()
                 self._wait(soon - self._reactor.seconds())
         self._run()
@@ -311,9 +288,8 @@ class Delivery:
 
     def _waited(self) -> None:
         self._timer = None
-        soon, self._probe_soon = self._probe_soon, False
         if self._failures.waiting:
-            self._retry(1 if soon else PROBES)
+            self._retry()
         self.wake()
 
     def _call(self, items: list[Any]) -> None:
@@ -369,19 +345,20 @@ class Delivery:
         if failures.rest:
             self._todo.appendleft(failures.rest)
             failures.rest = []
-        if self._probes is not None:
-            self._probe(self._probes)
+        if self._probing.active:
+            self._probe()
         elif failures.waiting:
             for items in self._todo:
                 failures.waiting.extend(items)
             self._todo.clear()
             self._wait(failures.delay())
 
-    def _retry(self, probes: int = PROBES) -> None:
+    def _retry(self) -> None:
         failures = self._failures
         waiting, failures.waiting = failures.waiting, []
         if failures.suspicious:
-            self._begin_probing(singles(waiting), probes)
+            self._probing.begin(singles(waiting), self._newer(), self._reactor.seconds())
+            self._probe()
             return
         self.counters.redelivered += count_of(waiting)
         if self._settings.ordered:
@@ -390,37 +367,19 @@ class Delivery:
         if waiting:
             self._todo.append(waiting)
 
-    def _begin_probing(self, waiting: list[Any], probes: int) -> None:
-        """Try events one by one until one succeeds: then the destination is well, and all the others follow.
-
-        So a destination that is down costs a few calls at a time, and many bad events in a row cannot stop the good
-        ones behind them for good. The newest are tried first: they show best what is wrong.
-        """
-        newer = self._newer()
-        self._suspects = [*waiting, *newer]
-        self._probes = deque([*reversed(newer), *waiting][:probes])
-        self._probe_again = self._reactor.seconds() + PROBE_INTERVAL
-        self._probe(self._probes)
-
-    def _probe(self, probes: deque[Any]) -> None:
-        failures = self._failures
-        if self._probed is not None:
-            # It waits on, or it is settled one way or the other.
-            if not failures.waiting:
-                self._suspects = [item for item in self._suspects if item is not self._probed]
-            failures.waiting, self._probed = [], None
+    def _probe(self) -> None:
+        failures, probing = self._failures, self._probing
+        probing.tried(bool(failures.waiting))
+        failures.waiting = []
         if not failures.suspicious:
-            self._probes = None
-            self.counters.redelivered += count_of(self._suspects)
-            if self._suspects:
-                self._todo.append(self._suspects)
-        elif probes and not failures.refused:
-            self._probed = probes.popleft()
-            self._todo.append([self._probed])
+            if suspects := probing.end():
+                self.counters.redelivered += count_of(suspects)
+                self._todo.append(suspects)
+        elif not failures.refused and (item := probing.next()) is not None:
             self.counters.redelivered += 1
+            self._todo.append([item])
         else:
-            self._probes = None
-            failures.waiting = self._suspects
+            failures.waiting = probing.end()
             self._wait(failures.delay())
 
     def _newer(self) -> list[Any]:

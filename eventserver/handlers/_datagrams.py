@@ -158,6 +158,8 @@ class _Sending:
     def _wait(self, peer: socket.socket) -> Deferred[None]:
         """One Deferred, however often the socket is looked at: they are cancelled from the first to the last."""
 
+        call: Any = None
+
         def cancel(waiting: Deferred[None]) -> None:
             call.cancel()
             waiting.errback(Failure(self._stopped("the call was cancelled")))

@@ -178,7 +178,7 @@ class StreamPeer:
         cut = self._context.reactor.callLater(_CLOSING, protocol.abort)
 
         def gone(_: object) -> None:
-            # Also when nobody waits any longer: whatever became of the connection, the server's end does not hang on it.
+            # Also when it was not gone in time: the server's end does not hang on one connection.
             if cut.active():
                 cut.cancel()
 

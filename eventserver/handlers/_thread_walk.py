@@ -43,6 +43,8 @@ class ThreadWalk:
         self._begun = 0
         self._since: float | None = None
         self._given_up = self._over = False
+        #: The event in whose middle the walk was given up: what comes of it is of no interest any more.
+        self._cut: Event | None = None
 
     def start(self, thread: OneThread) -> Deferred[Any]:
         """Begin. Raises `TemporaryFailure` if the thread cannot be had."""
@@ -97,7 +99,7 @@ class ThreadWalk:
         self._hurrying = False
         while self._said:
             event, what = self._said.popleft()
-            if self._given_up:
+            if event is self._cut:
                 continue
             if isinstance(what, Exception):
                 self._answers.apologise(event)
@@ -118,17 +120,11 @@ class ThreadWalk:
         with self._lock:
             left = timeout if self._since is None else self._since + timeout - self._context.reactor.seconds()
             if left <= 0:
-                self._over = True
-                self._give_up()
+                self._over = self._given_up = True
         if left > 0:
             self._arm(left)
         else:
             self._call.cancel()
-
-    def _give_up(self) -> None:
-        """What the events before have said counts, and nothing after it; the lock is held."""
-        self._answer()
-        self._given_up = True
 
     def _ended(self, _: None) -> None:
         """The thread is done. Raises `PartialFailure` for what went wrong."""
@@ -142,17 +138,18 @@ class ThreadWalk:
         if not failure.check(CancelledError):
             return failure
         with self._lock:
-            if not self._given_up:
-                self._give_up()
-        finished = self._begun == len(self._pile) and self._since is None
-        if not finished and not self._cut(self._pile[max(0, self._begun - 1)]):
+            self._given_up = True
+            finished = self._begun > 0 and self._since is None
+            if not finished:
+                self._cut = self._pile[max(0, self._begun - 1)]
+        self._answer()
+        if self._cut is not None and not self._settle(self._cut, self._pile[self._begun :]):
             return failure
         self._walk.end()
         return None
 
-    def _cut(self, event: Event) -> bool:
+    def _settle(self, event: Event, rest: list[Event]) -> bool:
         """Say what becomes of the current event and of the rest. False if nothing has been done."""
-        rest = self._pile[self._begun :]
         if self._over:
             self._walk.cut(event, HandlerTimeout(f"the call took longer than {self._context.timeout:g} s"), rest)
             self._answers.apologise(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -26,8 +27,8 @@ class Workers:
     ending. These threads end after `stop`, or with the process.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, context: HandlerContext) -> None:
+        self._name = context.name
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads = 0
         self._running = 0
@@ -70,7 +71,7 @@ class OneThread:
         self._context = context
         self._overdue = 0
         self._turn = DeferredLock()
-        self._workers = Workers(context.name)
+        self._workers = Workers(context)
 
     @property
     def idle(self) -> bool:
@@ -138,8 +139,6 @@ class OneThread:
 
 def from_thread(reactor: Any, function: Callable[..., object], *args: object) -> None:
     """Call the function in the reactor's thread; not at all, if the reactor has ended meanwhile."""
-    try:
+    # A call that was given up may come to its end after the event loop was closed.
+    with contextlib.suppress(RuntimeError, ReactorNotRunning):
         reactor.callFromThread(function, *args)
-    except (RuntimeError, ReactorNotRunning):
-        # The call was given up, and the event loop closed before its thread came to an end.
-        pass

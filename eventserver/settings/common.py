@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from eventserver import options
 from eventserver.admin.access import problems_of_admin
-from eventserver.delivery.failing import RetryOptions
+from eventserver.delivery.options import RetryOptions
 from eventserver.listeners._endpoints import parse_endpoint
 from eventserver.options import Doc, Duration, Secret, Size
 

@@ -28,6 +28,8 @@ class Parent(dict[str, Any]):
 
 def options_under(parent: Parent, monkeypatch: pytest.MonkeyPatch, *argv: str) -> tap.Options:
     monkeypatch.setattr("sys.argv", ["twistd", *argv, "eventserver"])
+    # The reactor that runs these tests keeps its clock: timers of other tests were set by it.
+    monkeypatch.setattr(tap, "install_reactor", lambda: None)
     options = tap.Options()
     options.parent = parent  # type: ignore[assignment]  # twistd's own options need the whole of twistd
     options.parseOptions([])

@@ -22,7 +22,7 @@ NOON = dt.datetime(2025, 3, 1, 12, 0, tzinfo=dt.UTC)
 
 
 class FakeReactor(Clock):
-    """A Clock with a thread pool that runs calls at once, or, with `hold`, when `run_thread` is called."""
+    """A Clock with threads that run calls at once, or, with `hold`, when `run_thread` is called."""
 
     def __init__(self, hold: bool = False) -> None:
         super().__init__()
@@ -36,11 +36,23 @@ class FakeReactor(Clock):
     def callFromThread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         function(*args, **kwargs)
 
+    def begin(self, call: Callable[[], None]) -> None:
+        """As `Workers.begin`."""
+        self.hops += 1
+        if self.hold:
+            self.held.append(call)
+        else:
+            call()
+
+    def ended(self) -> None:
+        """As `Workers.ended`."""
+
+    def stop(self) -> None:
+        """As `Workers.stop`."""
+
     def callInThreadWithCallback(
         self, on_result: Callable[[bool, Any], None], function: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> None:
-        self.hops += 1
-
         def run() -> None:
             try:
                 result = function(*args, **kwargs)
@@ -49,10 +61,7 @@ class FakeReactor(Clock):
             else:
                 on_result(True, result)
 
-        if self.hold:
-            self.held.append(run)
-        else:
-            run()
+        self.begin(run)
 
     def run_thread(self) -> None:
         """Run the oldest call that waits for its thread."""
