@@ -305,7 +305,7 @@ def test_the_next_listener_stays_paused_when_the_first_one_fills_the_journal_aga
     world.deliveries[0].handler.plan.append(Deferred())  # type: ignore[attr-defined]  # the recorder's
     waits[1].callback(None)
     assert eager.told == ["pause", "resume", "pause"]
-    assert other.told == ["pause"]
+    assert "resume" not in other.told
     assert world.intake.paused
     world.deliveries[0].stop()
     world.deliveries.clear()
