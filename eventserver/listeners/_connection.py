@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 from typing import Protocol as Shape
@@ -59,7 +60,7 @@ class StreamConnection(Protocol):
         context = hub.context
         self.address = address
         self.counters = context.counters
-        self.held: list[Batch] = []
+        self.held: deque[Batch] = deque()
         self._hub = hub
         self._ingest = hub.ingest
         self._seconds = context.reactor.seconds
@@ -67,7 +68,7 @@ class StreamConnection(Protocol):
         self._batch_context = context.batch_context
         self._tls = tls
         self._shaken = not tls
-        self._finished = self._aborted = self._gone = False
+        self._finished = self._aborted = self._gone = self._retrying = False
         self._number = self._position = 0
         self._received = self._bytes = 0
         self._leaving_since: float | None = None
@@ -167,11 +168,15 @@ class StreamConnection(Protocol):
     def retry(self) -> bool:
         """Put what is held; whether all of it could be put."""
         while self.held:
-            position = self._ingest.put(self.held[0])
+            # Taken out first: while the intake takes it, a handler may run, make room, and have this called again.
+            batch = self.held.popleft()
+            self._retrying = True
+            position = self._ingest.put(batch)
+            self._retrying = False
             if position is None:
+                self.held.appendleft(batch)
                 return False
-            self._position = position
-            del self.held[0]
+            self._position = max(self._position, position)
         if self._leaving_since is not None:
             self._close_when_answered()
         return True
@@ -242,7 +247,7 @@ class StreamConnection(Protocol):
     def _emit(self, frames: list[bytes], marks: Marks = NO_MARKS) -> None:
         batch = self._ingest.batch(frames, self._peers, self._batch_context, self._number, marks)
         self._received += len(frames)
-        if self.held:
+        if self.held or self._retrying:
             self.held.append(batch)
             return
         position = self._ingest.put(batch)
@@ -251,7 +256,7 @@ class StreamConnection(Protocol):
             self._hub.hold(self)
             self.pause()
         else:
-            self._position = position
+            self._position = max(self._position, position)
 
     def _faulty(self, frames: list[bytes], faults: Sequence[Fault]) -> None:
         marks, fatal = self._ingest.sort(faults)

@@ -46,6 +46,7 @@ class InetReader:
         self._reactor = reactor
         self.patient = granted_buffer(sock) >= PAUSE_BUFFER
         self._pause: Any = None
+        self._reading = False
         self._counters = counters
         self._log = log
         self._drops = kernel_drops(sock)
@@ -63,17 +64,20 @@ class InetReader:
 
     def doRead(self) -> None:
         """Take what has arrived; if that was little, let more gather."""
-        if self.drain() < SMALL and self.patient:
+        # A handler may have stopped the server meanwhile, and with it this.
+        if self.drain() < SMALL and self.patient and self._reading:
             self._reactor.removeReader(self)
             self._pause = self._reactor.callLater(PAUSE, self.start)
 
     def start(self) -> None:
         """Have the reactor call `doRead`."""
+        self._reading = True
         self._pause = None
         self._reactor.addReader(self)
 
     def stop(self) -> None:
         """Be called no more."""
+        self._reading = False
         self._reactor.removeReader(self)
         if self._pause is not None:
             self._pause.cancel()

@@ -56,6 +56,7 @@ class StreamListener(Service):
         self._ports: list[tuple[str, IListeningPort]] = []
         self._connections: dict[StreamConnection, None] = {}
         self._holding: deque[StreamConnection] = deque()
+        self._resuming = False
         self._sweeper = Sweeper(context.reactor, self._sweep)
         self._certificates: Certificates | None = None
         self._listening: Deferred[None] | None = None
@@ -138,13 +139,16 @@ class StreamListener(Service):
     def resume(self) -> None:
         """Put what is held, oldest first; if there is room for all of it, read on."""
         self.paused = False
-        while self._holding:
-            if not self._holding[0].retry():
-                self.pause()
-                return
-            self._holding.popleft()
-            if self.paused:  # the intake had room for this, and paused again
-                return
+        if self._resuming:
+            # The intake made room while it took what is held: the loop that puts it finds that out.
+            return
+        self._resuming = True
+        try:
+            self._put_held()
+        finally:
+            self._resuming = False
+        if self.paused:
+            return
         self._accept_or_not()
         for connection in list(self._connections):
             connection.resume()
@@ -195,6 +199,15 @@ class StreamListener(Service):
         self._holding.append(connection)
 
     # Inside
+
+    def _put_held(self) -> None:
+        """Put what connections hold, until there is no room."""
+        while self._holding and not self.paused:
+            connection = self._holding[0]
+            if not connection.retry():
+                self.pause()
+            elif self._holding and self._holding[0] is connection:
+                self._holding.popleft()
 
     async def _listen(self) -> None:
         problems = []
