@@ -68,7 +68,7 @@ class StreamConnection(Protocol):
         self._batch_context = context.batch_context
         self._tls = tls
         self._shaken = not tls
-        self._finished = self._aborted = self._gone = self._retrying = False
+        self._finished = self._aborted = self._gone = self._putting = False
         self._number = self._position = 0
         self._received = self._bytes = 0
         self._leaving_since: float | None = None
@@ -170,14 +170,10 @@ class StreamConnection(Protocol):
         while self.held:
             # Taken out first: while the intake takes it, a handler may run, make room, and have this called again.
             batch = self.held.popleft()
-            self._retrying = True
-            position = self._ingest.put(batch)
-            self._retrying = False
-            if position is None:
+            if not self._put(batch):
                 self.held.appendleft(batch)
                 return False
-            self._position = max(self._position, position)
-        if self._leaving_since is not None:
+        if self._leaving_since is not None and not self._putting:
             self._close_when_answered()
         return True
 
@@ -229,7 +225,7 @@ class StreamConnection(Protocol):
         self._leaving_since = self._seconds()
         self.pause()
         self.finish(cut)
-        if not self.held:
+        if not self.held and not self._putting:
             self._close_when_answered()
 
     def abort(self, reason: str) -> None:
@@ -247,16 +243,29 @@ class StreamConnection(Protocol):
     def _emit(self, frames: list[bytes], marks: Marks = NO_MARKS) -> None:
         batch = self._ingest.batch(frames, self._peers, self._batch_context, self._number, marks)
         self._received += len(frames)
-        if self.held or self._retrying:
+        if self.held or self._putting:
             self.held.append(batch)
             return
+        leaving = self._leaving_since is not None
+        if not self._put(batch):
+            self.held.appendleft(batch)
+        elif self._leaving_since is None or leaving:
+            return
+        elif self.retry():
+            # The handler that ran has stopped the server, and a tail was put after the batch.
+            return
+        self._hub.hold(self)
+        self.pause()
+
+    def _put(self, batch: Batch) -> bool:
+        """Whether the intake took it. A handler may run before this returns, and stop the server, or make room."""
+        putting, self._putting = self._putting, True
         position = self._ingest.put(batch)
+        self._putting = putting
         if position is None:
-            self.held.append(batch)
-            self._hub.hold(self)
-            self.pause()
-        else:
-            self._position = max(self._position, position)
+            return False
+        self._position = max(self._position, position)
+        return True
 
     def _faulty(self, frames: list[bytes], faults: Sequence[Fault]) -> None:
         marks, fatal = self._ingest.sort(faults)

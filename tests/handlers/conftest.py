@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from eventserver.awaiting import asyncio_loop
 from eventserver.handlers import _threads
 from eventserver.interfaces import HandlerContext
 from tests.handlers.fakes import FakeReactor
@@ -20,3 +21,12 @@ def threads_of_the_fake_reactor(monkeypatch: pytest.MonkeyPatch) -> None:
         return context.reactor if isinstance(context.reactor, FakeReactor) else real(context)
 
     monkeypatch.setattr(_threads, "Workers", workers)
+
+
+@pytest.fixture
+def asyncio_reactor() -> Any:
+    from twisted.internet import reactor
+
+    if asyncio_loop(reactor) is None:
+        pytest.skip("these tests are about the asyncio reactor, and another one runs")
+    return reactor

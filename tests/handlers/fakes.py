@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, Logger
@@ -84,6 +85,26 @@ class PullTransport(StringTransport):
 
     def abortConnection(self) -> None:
         self.aborted = True
+
+
+class LateTransport(PullTransport):
+    """Loses a connection that is cut as real transports do: a turn of the reactor later."""
+
+    def __init__(self, clock: Clock, secure: bool = False) -> None:
+        super().__init__()
+        self.clock = clock
+        self.transport = self if secure else None
+
+    def abortConnection(self) -> None:
+        if not self.aborted:
+            super().abortConnection()
+            self.disconnecting = True
+            self.clock.callLater(0.001, self.protocol.connectionLost, Failure(ConnectionAborted()))
+
+    def loseConnection(self) -> None:
+        """Waits for the buffer to be empty; with a stuck peer, for ever."""
+        if not self.aborted:
+            self.disconnecting = True
 
 
 class Log(Logger):

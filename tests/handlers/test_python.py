@@ -17,8 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import deferLater
 
-from eventserver.awaiting import asyncio_loop
-from eventserver.errors import PartialFailure, PermanentFailure, TemporaryFailure
+from eventserver.errors import NotAttempted, PartialFailure, PermanentFailure, TemporaryFailure
 from eventserver.event import Event
 from eventserver.handlers._calling import is_async, takes_pile
 from eventserver.handlers.python import PythonHandler
@@ -450,15 +449,6 @@ class TestAsync:
         assert replies == [("m0", b"late")]
 
 
-@pytest.fixture
-def asyncio_reactor() -> Any:
-    from twisted.internet import reactor
-
-    if asyncio_loop(reactor) is None:
-        pytest.skip("these tests are about the asyncio reactor, and another one runs")
-    return reactor
-
-
 class TestAsyncio:
     """`async def` on the asyncio reactor: one Task a pile."""
 
@@ -533,6 +523,7 @@ class TestAsyncio:
         await deferLater(asyncio_reactor, 0.001)
         assert seen == ["m0", "m1"]
         deferred.cancel()
-        with pytest.raises(CancelledError):
+        with pytest.raises(PartialFailure) as caught:
             await deferred
+        assert [type(error) for error in caught.value.errors.values()] == [RuntimeError, TemporaryFailure, NotAttempted]
         assert seen == ["m0", "m1"]

@@ -29,7 +29,17 @@ from eventserver.handlers._destinations import Destination, make_endpoint, parse
 from eventserver.handlers._peer_connection import PeerProtocol, StreamPeer
 from eventserver.handlers._tls_client import TlsClient, TlsOptions
 from eventserver.handlers.relay import Reconnect, RelayHandler
-from tests.handlers.fakes import FakeReactor, Log, PullTransport, make_batch, make_context, make_event, make_events
+from eventserver.options import Duration
+from tests.handlers.fakes import (
+    FakeReactor,
+    LateTransport,
+    Log,
+    PullTransport,
+    make_batch,
+    make_context,
+    make_event,
+    make_events,
+)
 
 Options = RelayHandler.Options
 
@@ -179,12 +189,14 @@ class FakeEndpoint:
         self.attempts.append((factory, attempt))
         return attempt
 
-    def succeed(self) -> PullTransport:
+    def succeed(self, transport: PullTransport | None = None) -> PullTransport:
         factory, attempt = self.attempts[-1]
-        protocol, transport = factory.buildProtocol(None), PullTransport()
-        protocol.makeConnection(transport)
+        protocol, transport = factory.buildProtocol(None), transport or PullTransport()
         transport.protocol = protocol
+        protocol.makeConnection(transport)
         attempt.callback(protocol)
+        if protocol._secure:
+            protocol.handshakeCompleted()
         return transport
 
     def fail(self) -> None:
@@ -281,6 +293,54 @@ class TestReconnecting:
         assert transport.aborted
         transport.protocol.connectionLost(Failure(ConnectionDone()))
         assert closed == [None]
+
+    @pytest.mark.parametrize("secure", [False, True])
+    def test_after_a_peer_that_took_nothing_it_connects_again_and_stops(self, secure: bool) -> None:
+        """A connection that is cut is lost a turn later, when the pile has failed already."""
+        self.peer._secure = secure
+        sent = results_of(self.peer.send(b"one"))
+        self.endpoint.succeed(LateTransport(self.clock, secure))
+        self.clock.advance(20)
+        assert "took nothing for 20 s" in str(sent[0])
+        self.clock.advance(0.001)
+        again = results_of(self.peer.send(b"one"))
+        transport = self.endpoint.succeed(LateTransport(self.clock, secure))
+        transport.drain()
+        assert again == [None]
+        closed = results_of(self.peer.close())
+        transport.protocol.connectionLost(Failure(ConnectionDone()))
+        assert closed == [None]
+        assert not self.clock.getDelayedCalls()
+
+    def test_between_the_cut_and_the_loss_nothing_is_written(self) -> None:
+        results_of(self.peer.send(b"one"))
+        transport = self.endpoint.succeed(LateTransport(self.clock))
+        self.clock.advance(20)
+        assert isinstance(results_of(self.peer.send(b"two"))[0], TemporaryFailure)
+        assert transport.value() == b"one"
+        self.clock.advance(0.001)
+        assert self.endpoint.attempts[1:] == []
+
+    def test_stopping_in_the_middle_of_a_pile_ends(self) -> None:
+        """Delivery cancels the call, then stops the handler."""
+        sending = self.peer.send(b"one")
+        sent = results_of(sending)
+        self.endpoint.succeed(LateTransport(self.clock))
+        sending.cancel()
+        closed = results_of(self.peer.close())
+        self.clock.advance(0.001)
+        assert isinstance(sent[0], TemporaryFailure)
+        assert closed == [None]
+        assert not self.clock.getDelayedCalls()
+
+    def test_stopping_ends_even_if_the_connection_is_never_lost(self) -> None:
+        results_of(self.peer.connected())
+        transport = self.endpoint.succeed()
+        closed = results_of(self.peer.close())
+        self.clock.pump([5, 1])
+        assert transport.aborted
+        assert closed == [None]
+        assert not self.clock.getDelayedCalls()
 
     def test_delays_double_up_to_the_limit_and_are_cut_at_random(self) -> None:
         handler = make("tcp:h:1", reconnect=Reconnect())
@@ -383,6 +443,48 @@ class TestStreams:
         await stop(handler)
         await until(lambda: sinks.made[0].lost)
         assert len(sinks.made[0].data) == 65536 * 300 + 6
+        await port.stopListening()
+
+    @pytest.mark.parametrize("secure", [False, True])
+    @pytest_twisted.ensureDeferred
+    async def test_a_peer_that_is_stuck_is_cut_off_and_gets_the_pile_again(self, tmp_path: Path, secure: bool) -> None:
+        from twisted.internet import reactor
+
+        sinks = Sinks()
+        if secure:
+            server = Server(*certificate(tmp_path))
+            listening = endpoints.SSL4ServerEndpoint(reactor, 0, server, interface="127.0.0.1")
+        else:
+            listening = endpoints.TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+        port = await listening.listen(sinks)
+        to = f"{'tls' if secure else 'tcp'}:127.0.0.1:{port.getHost().port}"
+        tls = TlsOptions(verify=False) if secure else TlsOptions()
+        handler = make(to, reactor, tls=tls, log=Log(), send_timeout=Duration(0.1))
+        handler.start()
+        await deliver(handler, [make_batch(b"first")])
+        await until(lambda: sinks.made[0].data)
+        stuck: Any = sinks.made[0].transport
+        stuck.pauseProducing()
+        pile = [make_batch(*[b"x" * 65535] * 300)]
+        with pytest.raises(TemporaryFailure, match="took nothing"):
+            await deliver(handler, pile)
+        await until(lambda: handler._peer._protocol is None)  # type: ignore[union-attr]
+        await deliver(handler, [make_batch(b"again")])
+        await until(lambda: sinks.made[1].data)
+        # Once more, and this time the handler is stopped in the middle, as a server does.
+        stuck_too: Any = sinks.made[1].transport
+        stuck_too.pauseProducing()
+        sending = handler.handle(pile)
+        assert sending is not None
+        sent = results_of(sending)
+        await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+        sending.cancel()
+        await stop(handler)
+        assert isinstance(sent[0], TemporaryFailure)
+        for transport in (stuck, stuck_too):
+            transport.abortConnection()
+        await until(lambda: all(sink.lost for sink in sinks.made))
+        assert [bytes(sink.data[:6]) for sink in sinks.made] == [b"first\n", b"again\n"]
         await port.stopListening()
 
     @pytest_twisted.ensureDeferred
@@ -596,6 +698,23 @@ class TestDatagrams:
             assert isinstance(error, PartialFailure)
             assert "01BATCH-2999" in error.errors
             assert "01BATCH-0" not in error.errors
+            assert not reactor.getDelayedCalls()
+            handler.stop()
+
+    def test_a_long_wait_can_be_cancelled(self, tmp_path: Path) -> None:
+        """However often the socket was looked at meanwhile."""
+        path, reactor = str(tmp_path / "socket"), FakeReactor()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+            receiver.bind(path)
+            handler = make(f"unix-datagram:{path}", reactor)
+            handler.start()
+            sending = handler.handle(make_events(3000))
+            assert sending is not None
+            reactor.pump([0.005] * 3500)
+            sending.cancel()
+            [error] = results_of(sending)
+            assert isinstance(error, PartialFailure)
+            assert str(error.errors["01BATCH-2999"]) == "the call was cancelled"
             assert not reactor.getDelayedCalls()
             handler.stop()
 

@@ -227,6 +227,21 @@ def test_few_datagrams_are_followed_by_a_pause(
     assert not reader.patient
 
 
+def test_a_server_that_is_stopped_by_a_datagram_reads_no_more(
+    start: Start, reactor: MemoryReactor, intake: FakeIntake, sender: socket.socket
+) -> None:
+    """The pause that would follow the datagram does not bring the closed socket back."""
+    listener = start(UDP)
+    [reader] = reactor.readers
+    reader.patient = True
+    intake.on_put = listener.stopService
+    sender.sendto(b"stop", ("127.0.0.1", port_of(listener)))
+    reader.doRead()
+    assert intake.frames == [b"stop"]
+    assert reactor.getDelayedCalls() == []
+    assert not reactor.readers
+
+
 def test_inside_of_each_datagram_is_framed_by_itself(
     start: Start, reactor: MemoryReactor, intake: FakeIntake, counters: ListenerCounters, sender: socket.socket
 ) -> None:

@@ -318,6 +318,118 @@ def test_intake_that_pauses_while_it_takes_stays_paused(bench: Bench) -> None:
     assert all(transport.reading for _, transport in connections)
 
 
+def test_room_that_is_made_while_a_held_batch_is_put_loses_and_repeats_nothing(bench: Bench) -> None:
+    """A handler may run, and the intake resume its listeners, before `put` returns."""
+    bench.start()
+    connections = [bench.connect() for _ in range(2)]
+    bench.intake.room = 0
+    for number, (connection, _) in enumerate(connections):
+        for frame in (b"a", b"b", b"c"):
+            connection.dataReceived(b"%s%d\n" % (frame, number))
+    bench.intake.room = None
+    bench.intake.on_put = bench.listener.resume
+    bench.listener.resume()
+    assert bench.intake.frames == [b"a0", b"b0", b"c0", b"a1", b"b1", b"c1"]
+    assert not bench.listener.paused
+    assert all(transport.reading for _, transport in connections)
+
+
+def test_what_comes_while_a_held_batch_is_put_comes_after_it(bench: Bench) -> None:
+    """Also where there is no room for it: a tail, when the handler that runs stops the server."""
+    bench.start(replies=True)
+    connection, _ = bench.connect()
+    bench.intake.room = 0
+    connection.dataReceived(b"a\ntail")
+    bench.intake.room = 1
+    bench.intake.on_put = bench.listener.stopService
+    bench.listener.resume()
+    assert bench.intake.frames == [b"a"]
+    assert bench.listener.paused
+    bench.intake.room = None
+    bench.listener.resume()
+    assert bench.intake.frames == [b"a", b"tail"]
+    assert [position for position, _ in bench.intake.watches] == [2]
+    connection.connectionLost(GONE)
+    assert bench.counters.journaled == bench.counters.received == 2
+
+
+def test_a_connection_that_ends_while_its_batch_is_put_waits_for_the_reply(bench: Bench) -> None:
+    bench.start(replies=True)
+    connection, transport = bench.connect()
+    bench.intake.room = 0
+    connection.dataReceived(b"a\n")
+    bench.intake.room = None
+    bench.intake.on_put = bench.listener.stopService
+    bench.listener.resume()
+    assert not transport.disconnecting
+    assert [position for position, _ in bench.intake.watches] == [1]
+    bench.intake.deliver()
+    assert transport.disconnecting
+    connection.connectionLost(GONE)
+
+
+@pytest.mark.parametrize(("tail", "room"), [(b"", None), (b"tail", None), (b"tail", 1)])
+def test_a_handler_that_stops_the_server_can_still_answer(bench: Bench, tail: bytes, room: int | None) -> None:
+    """It runs inside of `put`, where the position of its own event is not known yet."""
+    bench.start(replies=True)
+    connection, transport = bench.connect()
+
+    def stop() -> None:
+        bench.intake.on_put = lambda: None
+        bench.listener.stopService()
+
+    bench.intake.on_put, bench.intake.room = stop, room
+    connection.dataReceived(b"quit\n" + tail)
+    assert not transport.disconnecting
+    if room is not None:
+        assert bench.intake.watches == []
+        bench.intake.room = None
+        bench.listener.resume()
+    assert bench.intake.frames == ([b"quit", tail] if tail else [b"quit"])
+    assert [position for position, _ in bench.intake.watches] == [2 if tail else 1]
+    connection.reply(b"bye")
+    bench.intake.deliver()
+    assert transport.value() == b"bye\n"
+    assert transport.disconnecting
+    connection.connectionLost(GONE)
+
+
+def test_any_number_of_connections_may_hold_batches(bench: Bench) -> None:
+    """Room that is made with each of them does not nest their calls."""
+    bench.start(options={"max_connections_per_peer": 1000})
+    connections = [bench.connect()[0] for _ in range(500)]
+    bench.intake.room = 0
+    for number, connection in enumerate(connections):
+        connection.dataReceived(b"%d\n" % number)
+    bench.intake.room = None
+    bench.intake.on_put = bench.listener.resume
+    bench.listener.resume()
+    assert bench.intake.frames == [b"%d" % number for number in range(500)]
+
+
+def test_giving_up_while_a_held_batch_is_put_counts_every_frame_once(bench: Bench) -> None:
+    bench.start()
+    connections = [bench.connect() for _ in range(2)]
+    bench.intake.room = 0
+    for connection, _ in connections:
+        connection.dataReceived(b"a\n")
+        connection.dataReceived(b"b\n")
+    bench.intake.room = 3
+
+    def stop() -> None:
+        bench.intake.on_put = lambda: None
+        bench.listener.stopService()
+        bench.listener.give_up()
+
+    bench.intake.on_put = stop
+    bench.listener.resume()
+    for connection, _ in connections:
+        connection.connectionLost(GONE)
+    assert bench.intake.frames == [b"a", b"b", b"a"]
+    assert (bench.counters.received, bench.counters.journaled) == (4, 3)
+    assert bench.counters.rejected == {"stopped": 1}
+
+
 def test_pause_stops_every_connection_and_new_ones(bench: Bench) -> None:
     bench.start()
     _, old = bench.connect()
