@@ -147,8 +147,11 @@ def _fired(deferred: Deferred[Any], loop: asyncio.AbstractEventLoop) -> Generato
 
 
 def _give_up(deferred: Deferred[Any]) -> None:
-    """Cancels a Deferred that nobody awaits any more. Its failure is no news: the coroutine gets asyncio's own."""
-    deferred.addErrback(lambda failure: failure.trap(CancelledError) and None)
+    """Cancels a Deferred that nobody awaits any more. Its failure is no news: the coroutine gets asyncio's own.
+
+    Whatever that failure is: HTTP clients, for one, make `ConnectionAborted` of being cancelled.
+    """
+    deferred.addErrback(lambda _: None)
     deferred.cancel()
 
 

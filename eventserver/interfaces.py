@@ -164,8 +164,9 @@ class IHandler(Interface):
 
     Optional attributes: `needs_asyncio = True` (it fails at start on another reactor, with a clear error);
     `concurrency` (the default number of lanes); `times_itself = True` (see `HandlerContext.timeout`); `busy` (True
-    while a thread still runs whose call was given up: nothing else is called then); `parts`, a class attribute: names of settings that choose a framer
-    or encoder for it, such as `{"encoder": "eventserver.encoders"}` (see `HandlerContext.parts`).
+    while a thread still runs whose call was given up: nothing else is called then); `parts`, a class attribute: names
+    of settings that choose a framer or encoder for it, such as `{"encoder": "eventserver.encoders"}` (see
+    `HandlerContext.parts`).
     """
 
     wants: Wants = Attribute(

@@ -58,6 +58,32 @@ def test_a_deferred_that_waits_for_another_is_not_called_yet() -> None:
     assert inner.called
 
 
+@pytest_twisted.ensureDeferred
+async def test_waits_are_told_with_what_is_waited_for() -> None:
+    """On either kind of reactor, and only where something really has to be waited for."""
+    from twisted.internet import reactor
+
+    first, second = Deferred[None](), Deferred[None]()
+    seen: list[object] = []
+
+    async def work() -> None:
+        await succeed(None)
+        await first
+        await second
+
+    deferred = as_deferred(work(), reactor, seen.append)
+    assert deferred is not None
+    while not seen:
+        await deferLater(reactor, 0)  # type: ignore[arg-type]
+    assert seen == [first]
+    first.callback(None)
+    while len(seen) < 2:
+        await deferLater(reactor, 0)  # type: ignore[arg-type]
+    assert seen == [first, second]
+    second.callback(None)
+    await deferred
+
+
 def test_a_clock_has_no_asyncio_loop() -> None:
     assert asyncio_loop(Clock()) is None
 
@@ -227,6 +253,19 @@ class TestOnAsyncio:
             await deferred
         assert story == ["cleaned up"]
         assert cancelled == [waiting]
+
+    @pytest_twisted.ensureDeferred
+    async def test_what_a_cancelled_deferred_fails_with_is_no_news(self, asyncio_reactor: Any) -> None:
+        """Whatever its canceller makes of it: the coroutine has asyncio's own, and no failure is left lying about."""
+
+        async def work() -> None:
+            await Deferred(lambda waiting: waiting.errback(ConnectionAbortedError()))
+
+        deferred = started(work(), asyncio_reactor)
+        await deferLater(asyncio_reactor, 0)
+        deferred.cancel()
+        with pytest.raises(CancelledError):
+            await deferred
 
     @pytest_twisted.ensureDeferred
     async def test_cancelling_before_the_first_step_runs_nothing(self, asyncio_reactor: Any) -> None:

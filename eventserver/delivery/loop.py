@@ -16,16 +16,12 @@ from eventserver.delivery.decoding import Decoding
 from eventserver.delivery.failing import Failures, count_of, singles
 from eventserver.delivery.options import DeliveryOptions
 from eventserver.delivery.parking import Attempt, ParkingLot
-from eventserver.delivery.pile import Pile, PileBuilder, Select
+from eventserver.delivery.pile import SLICE, Pile, PileBuilder, PileSize, Select
 from eventserver.delivery.probing import Probing
-from eventserver.event import Batch, Event, batch_id, frame_index
-from eventserver.interfaces import Entry, IHandler, IJournal, Parked
+from eventserver.event import Event, batch_id
+from eventserver.interfaces import Entry, IHandler, IJournal
 from eventserver.thinned_log import ThinnedLog
 
-#: Seconds that a sync call should take, and that one handler keeps the reactor before the others have their turn.
-SLICE = 0.01
-#: The size of the first pile; later ones are sized from the time that the last one took.
-FIRST_PILE = 64
 #: Piles of events that are held, at most, while the destination seems to be unwell and newer ones are tried.
 FURTHEST = 10
 #: Seconds between looks at a thread that still runs past its time.
@@ -100,7 +96,7 @@ class Delivery:
             # Enough for an operator to see which events, not enough to drown the log.
             log=ThinnedLog(self._log, reactor, burst=20),
         )
-        self._limit = min(FIRST_PILE, settings.max_events)
+        self._size = PileSize(settings.max_events)
         # The current pile, what of it is still to be called, and the parked event that a call is about.
         self._pile: Pile | None = None
         self._todo: deque[list[Any]] = deque()
@@ -145,7 +141,7 @@ class Delivery:
         """Begin: parked events are restored, and what lies before the cursor is read."""
         self._started = True
         records = self._journal.parked(self.name)
-        restored = self._parking.restore(records, self._item_of)
+        restored = self._parking.restore(records, self.handler.wants)
         self.counters.parked = self.counters.parked_at_start = restored
         self._set_parking_timer()
         self.wake()
@@ -256,7 +252,7 @@ class Delivery:
         return True
 
     def _take(self) -> Pile | None:
-        pile = self._builder.take(self._limit)
+        pile = self._builder.take(self._size.limit)
         if pile is not None:
             if self.handler.wants == "events":
                 self.counters.filtered += pile.decoded - len(pile.items)
@@ -298,14 +294,7 @@ class Delivery:
         started = self._reactor.seconds()
         lanes = self._settings.concurrency if len(items) > 1 else 1
         self._caller.call(items, lanes)
-        self._resize(count_of(items), self._reactor.seconds() - started)
-
-    def _resize(self, count: int, seconds: float) -> None:
-        """Size the next pile so that the sync part of a call takes about a slice."""
-        if seconds > 2 * SLICE:
-            self._limit = max(1, int(count * SLICE / seconds))
-        elif seconds < SLICE and count >= self._limit:
-            self._limit = min(self._settings.max_events, self._limit * 2)
+        self._size.took(count_of(items), self._reactor.seconds() - started)
 
     def _called(self, outcomes: list[Outcome]) -> None:
         self._calling = False
@@ -395,21 +384,6 @@ class Delivery:
             self._note_origins(further)
             found += singles(further.items)
         return found
-
-    def _item_of(self, record: Parked) -> Any:
-        """What the handler is called with for an event that a journal kept."""
-        event = record.event
-        if self.handler.wants == "events":
-            return event
-        return Batch(
-            id=batch_id(event.id),
-            listener=event.listener,
-            decoder=event.type,
-            received=event.received,
-            peers=[event.peer],
-            frames=[record.frame or b""],
-            offset=frame_index(event.id),
-        )
 
     def _overdue(self) -> None:
         self._failures.overdue()

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eventserver.errors import safe_text
-from eventserver.event import Event
-from eventserver.interfaces import Entry, Parked
+from eventserver.event import Batch, Event, batch_id, frame_index
+from eventserver.interfaces import Entry, Parked, Wants
 
 
 @dataclass(slots=True)
@@ -44,12 +44,13 @@ class ParkingLot:
     def __len__(self) -> int:
         return len(self._parked)
 
-    def restore(self, records: Iterable[Parked], item_of: Callable[[Parked], Any]) -> int:
+    def restore(self, records: Iterable[Parked], wants: Wants) -> int:
         """Take over what a journal has kept; returns how many events wait for another attempt."""
         now, seconds = self._now(), self._seconds()
         for record in records:
             if record.next_attempt is not None:
-                attempt = Attempt(item_of(record), record.event, record.frame, record.attempts, record.first_attempt)
+                item = record.event if wants == "events" else _batch_of(record)
+                attempt = Attempt(item, record.event, record.frame, record.attempts, record.first_attempt)
                 attempt.due = seconds + max(0.0, (record.next_attempt - now).total_seconds())
                 self._parked[record.event.id] = attempt
         return len(self._parked)
@@ -113,3 +114,17 @@ class ParkingLot:
     def get(self, event_id: str) -> Attempt | None:
         """The attempt of a parked event."""
         return self._parked.get(event_id)
+
+
+def _batch_of(record: Parked) -> Batch:
+    """What a handler of frames is called with for an event that a journal kept."""
+    event = record.event
+    return Batch(
+        id=batch_id(event.id),
+        listener=event.listener,
+        decoder=event.type,
+        received=event.received,
+        peers=[event.peer],
+        frames=[record.frame or b""],
+        offset=frame_index(event.id),
+    )

@@ -13,6 +13,11 @@ from twisted.logger import Logger
 from eventserver.event import Batch, Event, frame_index
 from eventserver.interfaces import Entry, IReader, Wants
 
+#: Seconds that a sync call should take, and that one handler keeps the reactor before the others have their turn.
+SLICE = 0.01
+#: The size of the first pile; later ones are sized from the time that the last one took.
+FIRST_PILE = 64
+
 Select = Callable[[Sequence[Event]], list[Event]]
 
 
@@ -29,6 +34,21 @@ class Pile:
         self.items: list[Any] = []
         self.decoded = 0
         self.entries: list[Entry] = []
+
+
+class PileSize:
+    """How many events the next pile has, so that the sync part of a call takes about a slice."""
+
+    def __init__(self, max_events: int) -> None:
+        self.limit = min(FIRST_PILE, max_events)
+        self._max_events = max_events
+
+    def took(self, count: int, seconds: float) -> None:
+        """A call with so many events took so long, before it returned."""
+        if seconds > 2 * SLICE:
+            self.limit = max(1, int(count * SLICE / seconds))
+        elif seconds < SLICE and count >= self.limit:
+            self.limit = min(self._max_events, self.limit * 2)
 
 
 class PileBuilder:

@@ -12,7 +12,7 @@ import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import deferLater
 
-from eventserver.errors import HandlerTimeout, NotAttempted, PartialFailure, TemporaryFailure
+from eventserver.errors import PartialFailure, safe_text
 from eventserver.event import Event
 from eventserver.handlers.python import PythonHandler
 from tests.handlers.fakes import FakeReactor, Log, Replies, make_context, make_events
@@ -457,7 +457,13 @@ class TestTimeLimitInThreads:
         assert self.replies == [("m0", b"m0"), ("m1", b"m1")]
 
 
-def test_errors_say_what_they_are() -> None:
-    """The types that delivery tells apart."""
-    assert issubclass(NotAttempted, TemporaryFailure)
-    assert not issubclass(HandlerTimeout, TemporaryFailure)
+def test_an_exception_has_a_text_whatever_it_is() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+        __repr__ = __str__
+
+    texts = [safe_text(error) for error in (ValueError("no"), ValueError(), Mute(), KeyError("a"))]
+    assert texts == ["ValueError: no", "ValueError", "Mute", "KeyError: 'a'"]
+    assert "Mute" in str(PartialFailure({"id": Mute()}))
