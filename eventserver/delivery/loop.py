@@ -82,8 +82,6 @@ class Delivery:
             max_bytes=int(settings.max_bytes),
             ready=self.wake,
         )
-        timeout = 0.0 if getattr(handler, "times_itself", False) else float(settings.timeout)
-        self._caller = Caller(handler, reactor, timeout, self._called, self._overdue)
         self._failures = Failures(
             name,
             retry=settings.retry,
@@ -96,6 +94,8 @@ class Delivery:
             # Enough for an operator to see which events, not enough to drown the log.
             log=ThinnedLog(self._log, reactor, burst=20),
         )
+        timeout = 0.0 if getattr(handler, "times_itself", False) else float(settings.timeout)
+        self._caller = Caller(handler, reactor, timeout, self._called, self._failures.overdue)
         self._size = PileSize(settings.max_events)
         # The current pile, what of it is still to be called, and the parked event that a call is about.
         self._pile: Pile | None = None
@@ -242,12 +242,13 @@ class Delivery:
             self._attempting = attempt
             self._call([attempt.item])
             return True
-        if waiting or (pile := self._take()) is None:
+        if waiting:
+            return False
+        self._origins = {}
+        if (pile := self._take()) is None:
             return False
         self._pile = pile
-        self._origins = {}
         if pile.items:
-            self._note_origins(pile)
             self._todo.append(pile.items)
         return True
 
@@ -257,11 +258,9 @@ class Delivery:
             if self.handler.wants == "events":
                 self.counters.filtered += pile.decoded - len(pile.items)
             self.counters.decoded += pile.decoded
+            if self._reply is not None:
+                self._origins |= {entry.batch.id: entry for entry in pile.entries}
         return pile
-
-    def _note_origins(self, pile: Pile) -> None:
-        if self._reply is not None:
-            self._origins |= {entry.batch.id: entry for entry in pile.entries}
 
     def _finish_pile(self, pile: Pile) -> None:
         self._pile = None
@@ -381,12 +380,8 @@ class Delivery:
             pile.end = further.end
             pile.entries += further.entries
             pile.items = [*pile.items, *further.items]
-            self._note_origins(further)
             found += singles(further.items)
         return found
-
-    def _overdue(self) -> None:
-        self._failures.overdue()
 
     # Parked events and the end
 
@@ -396,11 +391,7 @@ class Delivery:
             self._parking_timer.cancel()
         self._parking_timer = None
         if delay is not None and self._started and self.unwell is None:
-            self._parking_timer = self._reactor.callLater(delay, self._parked_due)
-
-    def _parked_due(self) -> None:
-        self._parking_timer = None
-        self.wake()
+            self._parking_timer = self._reactor.callLater(delay, self.wake)
 
     def _check_drained(self) -> None:
         if self._drained is not None and self.quiet:
