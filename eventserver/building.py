@@ -102,7 +102,8 @@ def build(settings: Settings, reactor: Any) -> Parts:
     }
     counters = {name: ListenerCounters() for name in settings.listeners}
     server = settings.server
-    journal = MemoryJournal(int(server.memory), int(server.dead_letters), _forgetting(reactor))
+    forgotten = _Forgotten(reactor)
+    journal = MemoryJournal(int(server.memory), int(server.dead_letters), forgotten.note)
     parts = Parts(
         settings=settings,
         reactor=reactor,
@@ -112,6 +113,7 @@ def build(settings: Settings, reactor: Any) -> Parts:
         connections=Connections(counters),
         listener_counters=counters,
     )
+    forgotten.deliveries = parts.deliveries
     journal.on_commit(parts.wake)
     answered = answering(settings)
     problems: list[str] = []
@@ -149,18 +151,23 @@ def _said(error: Exception) -> str:
     return str(error) if isinstance(error, (ValueError, SettingsError)) else f"{type(error).__name__}: {error}"
 
 
-def _forgetting(reactor: Any) -> Callable[[Parked], None]:
-    log = ThinnedLog(_log, reactor)
+class _Forgotten:
+    """Counts and logs dead letters that there was no room for."""
 
-    def forgotten(parked: Parked) -> None:
-        log.error(
+    def __init__(self, reactor: Any) -> None:
+        self.deliveries: Mapping[str, Delivery] = {}
+        self._log = ThinnedLog(_log, reactor)
+
+    def note(self, parked: Parked) -> None:
+        """A dead letter is forgotten."""
+        if parked.handler in self.deliveries:
+            self.deliveries[parked.handler].counters.forgotten += 1
+        self._log.error(
             "forgotten",
             "there are too many dead letters: {id} of handler {name} is forgotten",
             id=parked.event.id,
             name=parked.handler,
         )
-
-    return forgotten
 
 
 def _decoder_of(decoders: Mapping[tuple[str, str], IDecoder]) -> Callable[[Batch], IDecoder | None]:

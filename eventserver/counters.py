@@ -36,7 +36,7 @@ class ListenerCounters:
     closed: Counter[str] = field(default_factory=Counter)
     """Connections that the server closed or refused, by reason."""
     replies: Counter[str] = field(default_factory=Counter)
-    """Replies by outcome: `sent`, `gone` (no connection any more), `repeated` (answered before)."""
+    """Replies by outcome: `sent`, `gone` (no connection any more), `repeated` (answered before), `unsent`."""
 
     def balanced(self) -> bool:
         """Whether received = journaled + rejected."""
@@ -62,6 +62,8 @@ class HandlerCounters:
     parked: int = 0
     """Events waiting apart for another attempt (a gauge)."""
     parked_at_start: int = 0
+    forgotten: int = 0
+    """Dead letters that were forgotten because there were too many; outside the sums."""
     redelivered: int = 0
     """Events handed over again after a failure; outside the sums."""
     failures: Counter[str] = field(default_factory=Counter)

@@ -6,6 +6,9 @@ import asyncio
 import sys
 from typing import Any
 
+from twisted.logger import ILogObserver, LogEvent, STDLibLogObserver, globalLogBeginner
+from zope.interface import implementer
+
 from eventserver.awaiting import asyncio_loop
 
 #: The attribute by which a reactor that was started here knows how many servers use it.
@@ -36,10 +39,28 @@ def reactor_here() -> tuple[Any, bool]:
     else:
         # A second `asyncio.run` in one program, or a program of Twisted's that also has a loop.
         found = asyncioreactor.AsyncioSelectorReactor(loop)
+    _begin_logging()
     # The loop runs already: the reactor is told that it does, without signal handlers and without `run`.
     found.startRunning(installSignalHandlers=False)
     setattr(found, _USERS, 1)
     return found, True
+
+
+def _begin_logging() -> None:
+    """Twisted's log, ours with it, to Python's `logging`, unless the program has begun Twisted's logging itself.
+
+    Nobody else would: Twisted keeps the first 65,536 events for an observer that is still to come.
+    """
+    # Twisted has no public name for "nobody has begun": the buffer is there until somebody does.
+    if getattr(globalLogBeginner, "_temporaryObserver", None) is not None:
+        observers: dict[str, STDLibLogObserver] = {}
+
+        @implementer(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            name = str(event.get("log_namespace") or "twisted")
+            observers.setdefault(name, STDLibLogObserver(name))(event)
+
+        globalLogBeginner.beginLoggingTo([observe], redirectStandardIO=False)
 
 
 def _joined(reactor: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -62,14 +63,16 @@ class EventServer(MultiService):
         if isinstance(settings, (str, Path)):
             settings = load([settings], registry=registry)
         elif isinstance(settings, Mapping):
-            # What a program does with events it does itself: nothing is printed unless it says so.
-            embedded = "handler" not in settings
             settings = from_mapping(settings, registry=registry)
-            settings = replace(settings, handlers={}) if embedded else settings
+            if "handlers" in settings.assumed:
+                # What a program does with events it does itself: nothing is printed unless it says so.
+                settings = replace(settings, handlers={})
         self.settings = settings
         self.status = Status()
         self.started: Deferred[None] | None = None
         """What `start` returned, once `startService` was called."""
+        self.failed: Failure | None = None
+        """Why the server cannot start, known before what was opened is closed again."""
         self._reactor = reactor
         self._owns_reactor = False
         self._stop_waits: list[Deferred[None]] = []
@@ -110,6 +113,7 @@ class EventServer(MultiService):
                 return
             self._start_admin()
         except BaseException:
+            self.failed = Failure()
             await self.stop()
             raise
         for delivery in list(parts.deliveries.values()):
@@ -174,6 +178,8 @@ class EventServer(MultiService):
         if self._notifier is not None:
             self._notifier.stopping()
         closed = [maybeDeferred(listener.stopService) for listener in parts.listeners]
+        # A handler may have asked for this in the middle of a read, whose tail is put when the handler returns.
+        await deferLater(self._reactor, 0)
         await self._drain()
         parts.intake.stop()
         # No more room and no more replies will come; the last of them may still be on their way out.

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from eventserver.cli import options as cli_options
-from eventserver.errors import SettingsError
+from eventserver.errors import EventServerError, SettingsError
 
 _log = Logger(namespace="eventserver")
 
@@ -65,6 +65,8 @@ def make_monotonic(reactor: Any) -> None:
 def makeService(options: Options) -> IService:
     """The server that the options describe. Wrong settings end the program with exit code 1 and no traceback."""
     settings = options.settings_or_exit()
+    parent: Any = options.parent
+    nodaemon = parent is None or bool(parent.get("nodaemon") or parent.get("debug"))
     from twisted.internet import reactor
 
     from eventserver.service import EventServer
@@ -79,15 +81,22 @@ def makeService(options: Options) -> IService:
             signal.signal(signal.SIGHUP, lambda *_: reactor_.callFromThread(self.reopen))
             super().startService()
             assert self.started is not None
-            failures: list[Failure] = []
-            self.started.addErrback(failures.append)
-            if failures:
-                report(failures[0])
-                raise SystemExit(1)
-            self.started.addCallback(lambda _: give_up(failures[0], reactor) if failures else None)
+            if self.failed is not None:
+                # Nobody is left to wait for the clean-up: the process ends here.
+                self.started.addErrback(lambda failure: None)
+                report(self.failed)
+                if nodaemon:
+                    raise SystemExit(1)
+                # A daemon tells the process that waits for it with an exception; anything else leaves that waiting.
+                raise CannotStart("it cannot start; the log says why")
+            self.started.addErrback(give_up, reactor)
 
     server: IService = Server(settings, reactor)
     return server
+
+
+class CannotStart(EventServerError):
+    """The server cannot start; every reason is in the log."""
 
 
 def report(failure: Failure) -> None:

@@ -14,6 +14,7 @@ from eventserver.decoders.json import JsonDecoder
 from eventserver.delivery.retry import CONNECTION_ERRORS
 from eventserver.event import EVENT_SCHEMA_VERSION, Event
 from eventserver.registry import Registry
+from eventserver.settings import from_mapping
 from tests import realprograms
 from tests.docexamples import Reader, blocks_of
 from tests.realprograms import ROOT
@@ -21,7 +22,8 @@ from tests.realprograms import ROOT
 DOCS = ROOT / "docs"
 #: Pages that are made from code, and tested with it.
 GENERATED = {"settings.md", "metrics.md"}
-#: What `deployment.md` shows needs systemd and an engine for containers: test_systemd.py and test_docker.py.
+#: What `deployment.md` shows needs systemd and an engine for containers: test_systemd.py and test_docker.py. Its
+#: settings are tested here.
 ELSEWHERE = {"deployment.md"}
 PAGES = sorted(path.name for path in DOCS.glob("*.md") if path.name not in GENERATED)
 LONGEST = 230
@@ -31,6 +33,14 @@ LONGEST = 230
 def test_everything_a_page_shows_happens(name: str, tmp_path: Path) -> None:
     with Reader(DOCS / name, tmp_path) as reader:
         reader.follow()
+
+
+def test_the_settings_for_deployment_are_right(tmp_path: Path) -> None:
+    """They name a file of a secret, which is made here in its place."""
+    (tmp_path / "admin.token").write_text("0123456789abcdef" * 2)
+    page = (DOCS / "deployment.md").read_text().replace("/etc/eventserver/", f"{tmp_path}/")
+    found = [from_mapping(tomllib.loads(block.text)) for block in blocks_of(page) if block.language == "toml"]
+    assert [settings.admin is not None and settings.admin.token is not None for settings in found] == [False, True]
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -46,6 +46,12 @@ LISTENER = (
     _reading("eventserver_frames_journaled_total", "Frames that the intake took.", "journaled", "listener"),
     _reading("eventserver_frames_rejected_total", "Frames refused, by reason.", "rejected", "listener", "reason"),
     _reading("eventserver_frames_truncated_total", "Frames kept, but cut at `max_frame`.", "truncated", "listener"),
+    _reading(
+        "eventserver_datagrams_dropped_by_kernel_total",
+        "Datagrams that the kernel dropped because its buffer was full: raise `receive_buffer`.",
+        "kernel_drops",
+        "listener",
+    ),
     _reading("eventserver_received_bytes_total", "Bytes read from peers.", "bytes", "listener"),
     _reading("eventserver_connections", "Connections open now.", "connections", "listener", kind="gauge"),
     _reading("eventserver_connections_accepted_total", "Connections accepted.", "connections_total", "listener"),
@@ -58,7 +64,8 @@ LISTENER = (
     ),
     _reading(
         "eventserver_replies_total",
-        "Replies by outcome: `sent`, `gone` (no connection any more), `repeated` (answered before).",
+        "Replies by outcome: `sent`, `gone` (no connection any more), `repeated` (answered before); `unsent` are those"
+        " of `sent` that the kernel refused.",
         "replies",
         "listener",
         "outcome",
@@ -92,6 +99,12 @@ HANDLER = (
     ),
     _reading(
         "eventserver_events_redelivered_total", "Events handed over again after a failure.", "redelivered", "handler"
+    ),
+    _reading(
+        "eventserver_dead_letters_forgotten_total",
+        "Dead letters that were forgotten because `dead_letters` was full.",
+        "forgotten",
+        "handler",
     ),
     _reading("eventserver_handler_calls_total", "Calls of the handler.", "calls", "handler"),
     _reading(

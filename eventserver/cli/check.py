@@ -21,16 +21,19 @@ def add_to(commands: Any) -> None:
     parser.add_argument("files", nargs="*", metavar="FILE", help="a TOML file, or a folder of *.toml files")
     parser.add_argument("--listen", action="append", default=[], metavar="PAIRS", help="as `run --listen`")
     parser.add_argument("--handler", action="append", default=[], metavar="PAIRS", help="as `run --handler`")
+    parser.add_argument("--admin", metavar="PAIRS", help="as `run --admin`")
+    parser.add_argument("--journal", metavar="DIR", help="as `run --journal`")
     parser.set_defaults(function=check)
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Check the settings; the problems go to standard error, a summary to standard output."""
-    if not (arguments.files or arguments.listen or arguments.handler):
+    extra = CommandLine(arguments.listen, arguments.handler, arguments.journal, arguments.admin)
+    if not arguments.files and extra == CommandLine([], []):
         sys.stderr.write("eventserver check: name a FILE\n")
         return 2
     try:
-        settings = load(arguments.files, extra=CommandLine(arguments.listen, arguments.handler))
+        settings = load(arguments.files, extra=extra)
     except SettingsError as error:
         sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
         return 1

@@ -111,10 +111,6 @@ class ParkingLot:
         for attempt in self._parked.values():
             attempt.due = min(attempt.due, self._seconds())
 
-    def get(self, event_id: str) -> Attempt | None:
-        """The attempt of a parked event."""
-        return self._parked.get(event_id)
-
 
 def _batch_of(record: Parked) -> Batch:
     """What a handler of frames is called with for an event that a journal kept."""

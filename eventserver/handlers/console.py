@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar
 
 from twisted.internet.defer import Deferred
@@ -38,6 +38,11 @@ class ConsoleHandler:
                 True,
             ),
         ] = None
+
+        def problems(self) -> Iterable[tuple[str, str]]:
+            """Only text has colours."""
+            if self.colour and self.format != "text":
+                yield "colour", f'is for `format = "text"`, not for "{self.format}"'
 
     parts: ClassVar = {"format": "eventserver.encoders"}
 

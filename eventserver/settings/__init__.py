@@ -11,7 +11,6 @@ from eventserver.settings.loading import CommandLine, from_mapping, load
 from eventserver.settings.model import (
     Component,
     HandlerSettings,
-    JournalSettings,
     ListenerPart,
     ListenerSettings,
     Settings,
@@ -22,7 +21,6 @@ __all__ = [
     "Component",
     "HandlerOptions",
     "HandlerSettings",
-    "JournalSettings",
     "ListenerOptions",
     "ListenerPart",
     "ListenerSettings",

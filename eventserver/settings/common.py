@@ -111,7 +111,11 @@ class HandlerOptions(options.Options, frozen=True, kw_only=True):
     )
     read_from: Annotated[
         str,
-        Doc('Where a new handler begins: "beginning", "end" or a time (RFC 3339).', "end"),
+        Doc(
+            'Where a new handler begins: "beginning", "end" or a time (RFC 3339). Without a journal on disk there is'
+            " nothing before the start, so all are the same.",
+            "end",
+        ),
     ] = "end"
     when_full: Annotated[
         Literal["block", "drop_oldest"],

@@ -158,8 +158,9 @@ def _multiline(world: World, table: Table, streams: bool) -> Component | None:
     for key in given:
         if key not in known:
             world.problems.add(inner, key, options.unknown(key, known))
-    if "max_frame" in known and "max_frame" in table.values and "max_frame" not in given:
-        inner.values["max_frame"] = table.values["max_frame"]
+    for key in ("max_frame", "oversize"):
+        if key in table.values and key not in given:
+            inner.values[key] = table.values[key]
     parsed = parse(inner, cls, world.problems)
     return None if parsed is None else Component(name="multiline", component=MultilineFramer, options=parsed)
 

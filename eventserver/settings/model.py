@@ -118,13 +118,6 @@ class HandlerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JournalSettings:
-    """The `[journal]` table."""
-
-    path: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All that a server is built from.
 
@@ -133,7 +126,6 @@ class Settings:
 
     listeners: Mapping[str, ListenerSettings]
     handlers: Mapping[str, HandlerSettings]
-    journal: JournalSettings | None = None
     admin: AdminOptions | None = None
     server: ServerOptions = field(default_factory=ServerOptions)
     assumed: frozenset[str] = frozenset()

@@ -14,10 +14,7 @@ def on_event(event: Event) -> None:
 
 
 async def main(endpoint: str) -> None:
-    settings = {
-        "listener": {"lines": {"endpoints": [endpoint]}},
-        "handler": {"nothing_else": {"type": "null"}},
-    }
+    settings = {"listener": {"lines": {"endpoints": [endpoint]}}}
     server = EventServer(settings)
     server.add_handler(on_event, match='message != ""')
     async with server:

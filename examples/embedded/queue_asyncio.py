@@ -10,10 +10,7 @@ from eventserver import EventServer
 
 
 async def main(endpoint: str) -> None:
-    settings = {
-        "listener": {"readings": {"endpoints": [endpoint], "decoder": "json"}},
-        "handler": {"nothing_else": {"type": "null"}},
-    }
+    settings = {"listener": {"readings": {"endpoints": [endpoint], "decoder": "json"}}}
     async with EventServer(settings) as server:
         print("listening on", server.addresses()["readings"][0], flush=True)
         async with server.subscribe(match='has("celsius")', timeout=1) as readings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -188,3 +189,32 @@ def test_a_log_file_that_is_asked_for_is_used(tmp_path, start):
         assert json.loads(server.output_line())["message"] == "hello"
     assert int((tmp_path / "own.pid").read_text()) == server.process.pid
     assert server.stop() == ("", "")
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_daemon_says_how_it_started(tmp_path: Path, taken: bool) -> None:
+    """The process that was started by hand ends at once, with 0 or 1; what is wrong is in the log."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        port = sock.getsockname()[1] if taken else 0
+        words = ["--pidfile=own.pid", "--logfile=own.log", "eventserver", "--handler", "null"]
+        started = subprocess.run(
+            [f"{BIN}/twistd", *words, "--listen", f"tcp:{port}:interface=127.0.0.1"],
+            cwd=tmp_path,
+            timeout=DEADLINE,
+            capture_output=True,
+            text=True,
+        )
+    log = (tmp_path / "own.log").read_text()
+    if taken:
+        assert started.returncode == 1
+        assert "listener.tcp" in log
+        assert str(port) in log
+        assert not (tmp_path / "own.pid").exists()
+        return
+    assert started.returncode == 0, started.stderr
+    number = int((tmp_path / "own.pid").read_text())
+    os.kill(number, signal.SIGTERM)
+    while (tmp_path / "own.pid").exists():
+        os.sched_yield()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,39 @@ async def test_accepted_sockets_have_keepalive(start: Start) -> None:
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 6
     client.transport.loseConnection()
     await until(lambda: not listener.connections())
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("options", "values"),
+    [
+        ({"keepalive": False}, (0, None, None)),
+        ({"keepalive_interval": Duration(7), "keepalive_probes": 3}, (1, 7, 3)),
+    ],
+)
+async def test_keepalive_is_as_the_settings_say(start: Start, options: dict[str, Any], values: tuple[Any, ...]) -> None:
+    listener = await start(inet("tcp", "127.0.0.1"), **options)
+    client = await connect(listener.addresses()[0])
+    await until(listener.connections)
+    [connection] = listener._connections
+    sock = connection.transport.getHandle()
+    on, interval, probes = values
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == on
+    if on:
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == interval
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == probes
+    client.transport.loseConnection()
+    await until(lambda: not listener.connections())
+
+
+@pytest_twisted.ensureDeferred
+async def test_backlog_is_what_the_kernel_was_told(start: Start, real_program: Callable[[str], str]) -> None:
+    """Of a listening socket `ss` shows the backlog as Send-Q."""
+    listener = await start(inet("tcp", "127.0.0.1"), backlog=37)
+    port = listener.addresses()[0].rpartition(":")[2]
+    command = [real_program("ss"), "-ltnH", f"sport = :{port}"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert shown.stdout.split()[2] == "37"
 
 
 @pytest_twisted.ensureDeferred

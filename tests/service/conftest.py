@@ -49,6 +49,8 @@ class Site:
         self.reactor: Any = reactor
         self.servers: list[EventServer] = []
         self.clients: list[Client] = []
+        self.may_lose = False
+        """Whether frames are in flight when the server stops: those are in no sum."""
 
     async def serve(self, settings: dict[str, Any]) -> EventServer:
         server = self.server(settings)
@@ -73,6 +75,8 @@ class Site:
     async def close(self) -> None:
         for server in self.servers:
             await server.stop()
+            if not self.may_lose:
+                assert server.status.unbalanced() == []
         for client in self.clients:
             client.transport.loseConnection()  # type: ignore[union-attr]  # it was connected
             await client.closed

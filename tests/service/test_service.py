@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from threading import Thread
@@ -20,6 +22,8 @@ from eventserver.admin.status import IStatus
 from eventserver.errors import SettingsError
 from eventserver.event import Event
 from eventserver.service import EventServer
+from eventserver.subscription import Subscription
+from eventserver.testing import HandlerConformance, Harness
 
 from .conftest import Site
 
@@ -132,6 +136,7 @@ async def test_a_drain_ends_in_time_and_the_rest_is_logged_as_lost(site: Site, c
     assert server._parts is not None
     delivery = server._parts.deliveries["h"]
     assert delivery.lost() == 2
+    site.may_lose = True
     await server.stop()
 
 
@@ -146,6 +151,7 @@ async def test_a_handler_that_is_down_shows_in_ready(site: Site) -> None:
         client.transport.write(b"one\n")
         await subscription.get(5)
     assert server.status.ready() == ["handler h is unwell: ConnectionRefusedError: nobody there"]
+    site.may_lose = True
 
 
 @pytest_twisted.ensureDeferred
@@ -371,3 +377,55 @@ def test_under_asyncio_run_a_server_is_a_context_manager_again_and_again() -> No
 
     assert in_a_program(program) == ["one", "two"]
     assert in_a_program(program) == ["one", "two"]
+
+
+def test_the_log_of_an_embedded_server_goes_to_pythons_logging() -> None:
+    """In a program of its own, since Twisted's logging can be begun but once."""
+    program = """
+import asyncio, logging
+from eventserver import EventServer
+
+logging.basicConfig(format="%(name)s %(levelname)s %(message)s")
+
+def broken(event):
+    raise ValueError("cannot")
+
+async def main():
+    settings = {"listener": {"l": {"endpoints": ["tcp:0:interface=127.0.0.1"]}}, "handler": {"h": {"call": broken}}}
+    async with EventServer(settings) as server, server.subscribe() as events:
+        _, writer = await asyncio.open_connection("127.0.0.1", int(server.addresses()["l"][0].rpartition(":")[2]))
+        writer.write(b"hello\\n")
+        await events.get(5)
+        writer.close()
+
+asyncio.run(main())
+"""
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert shown.returncode == 0, shown.stderr
+    assert "handler.h WARNING handler h failed with event" in shown.stderr
+
+
+def test_decoded_events_are_kept_as_far_as_the_setting_allows() -> None:
+    decoded: list[bytes] = []
+
+    def decode(frame: bytes) -> dict[str, Any]:
+        decoded.append(frame)
+        return {"message": frame.decode()}
+
+    for cache, times in (("0 B", 2), ("1 MiB", 1)):
+        decoded.clear()
+        handlers = {name: {"call": lambda event: None} for name in "ab"}
+        settings = {"decoded_cache": cache, "handler": handlers}
+        with Harness({**settings, "listener": {"l": {"endpoints": ["tcp:0"], "decoder": decode}}}) as harness:
+            harness.send(b"one\n")
+        assert decoded == [b"one"] * times
+
+
+class TestSubscription(HandlerConformance):
+    """A subscription is a handler like any other."""
+
+    def make_handler(self, request: pytest.FixtureRequest) -> Any:
+        return Subscription(timeout=None, max_events=10, opened=lambda _: None, closed=lambda _: None)
+
+    def test_its_options_are_documented(self, request: pytest.FixtureRequest) -> None:
+        """It has none: it is made by `EventServer.subscribe`."""

@@ -97,7 +97,7 @@ def test_nothing_at_all_is_two_listeners_and_a_console(settings_of):
     assert "tcp:5140:interface=127.0.0.1" in lines.parts[0].endpoints
     assert "udp:5514:interface=127.0.0.1" in syslog.parts[1].endpoints
     assert settings.handlers["console"].handler.component is Console
-    assert (settings.journal, settings.admin, settings.server.memory) == (None, None, 64 << 20)
+    assert (settings.admin, settings.server.memory) == (None, 64 << 20)
 
 
 @pytest.mark.parametrize("available", [True, False])
