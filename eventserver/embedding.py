@@ -10,6 +10,7 @@ from twisted.logger import ILogObserver, LogEvent, STDLibLogObserver, globalLogB
 from zope.interface import implementer
 
 from eventserver.awaiting import asyncio_loop
+from eventserver.logging import filtered
 
 #: The attribute by which a reactor that was started here knows how many servers use it.
 _USERS = "_eventserver_users"
@@ -60,7 +61,7 @@ def _begin_logging() -> None:
             name = str(event.get("log_namespace") or "twisted")
             observers.setdefault(name, STDLibLogObserver(name))(event)
 
-        globalLogBeginner.beginLoggingTo([observe], redirectStandardIO=False)
+        globalLogBeginner.beginLoggingTo([filtered(observe)], redirectStandardIO=False)
 
 
 def _joined(reactor: Any) -> bool:

@@ -62,15 +62,15 @@ class Buildah:
         return done.stdout.decode().strip()
 
 
-def mirror() -> str:
-    """Where this machine gets Debian from: the first source of its own release."""
+def mirror() -> list[str]:
+    """Where this machine gets Debian from: the first source of its own release; else debootstrap knows one."""
     form = "$(REPO_URI) $(RELEASE)"
     done = realprograms.run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"])
     for line in done.stdout.decode().splitlines():
         uri, release = line.split()
         if release == RELEASE["VERSION_CODENAME"]:
-            return uri
-    return "http://deb.debian.org/debian"
+            return [uri]
+    return []
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def base(buildah: Buildah, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A base image with Debian's python3 and python3-venv, and the folder that it was made from."""
     folder = tmp_path_factory.mktemp("debian")
     command = [realprograms.find("debootstrap"), "--variant=minbase", "--include=python3,python3-venv"]
-    done = realprograms.run([*command, RELEASE["VERSION_CODENAME"], str(folder), mirror()], timeout=SLOW)
+    done = realprograms.run([*command, RELEASE["VERSION_CODENAME"], str(folder), *mirror()], timeout=SLOW)
     assert done.returncode == 0, done.stdout.decode()[-2000:] + done.stderr.decode()
     # A third of it is never read here, and all of it is copied for every layer.
     for part in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man"):

@@ -9,8 +9,8 @@ Read from left to right, each part optional::
   `2026 Nov 2 10:00:00`, each with fractions of a second; ISO 8601; Cisco's mark of an unset clock (`*` or `.`) before,
   and its uptime (`1w0d`, `00:01:14`) instead, which becomes the field `uptime`.
 - The zone: an offset, or UTC, GMT or Z. Other abbreviations are ambiguous and read as the setting `time_zone`.
-- Behind a time stamp and a space, the first word is the host, unless it is a tag (it ends with `:` or `[pid]`)
-  or the only word. Behind a time stamp and a colon (Cisco) there is no host.
+- Behind a time stamp and a space, the first word is the host, unless it is a tag (it ends with `:` or `[pid]`),
+  the only word, or does not look like the name of a host. Behind a time stamp and a colon (Cisco) there is no host.
 - The tag is a word before `:` or `[pid]`, and becomes `app_name` and `procid`. Cisco's `%FAC-6-NAME:` becomes `msgid`.
 - Cisco's sequence number becomes the field `sequence`, its origin the `hostname` (and `node`, on IOS XR).
 """

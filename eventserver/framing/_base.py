@@ -22,7 +22,13 @@ class FramerOptions(options.Options, frozen=True, kw_only=True):
     """The options of every framer."""
 
     max_frame: Annotated[
-        Size, Doc("The largest frame that is kept whole, and the most that is held between two reads.", "64 KiB", ge=1)
+        Size,
+        Doc(
+            "The largest frame that is kept whole, and the most that is held between two reads (with `multiline`: of "
+            "the line, and of the event in progress).",
+            "64 KiB",
+            ge=1,
+        ),
     ] = Size(65536)
     oversize: Annotated[
         Literal["truncate", "drop", "close"],
