@@ -54,6 +54,8 @@ class Intake:
         self._consumers: dict[str, Consumer] = {}
         self._listeners: list[IListener] = []
         self._relieving = False
+        # What each handler gave up last: a batch may be gone before its listener gets to watch it.
+        self._gone: dict[str, tuple[int, int]] = {}
         self._high = self._low = 0.0
         # Below this many bytes nobody can be over a bound: one comparison a batch is all that a quiet server pays.
         self._calm = 0.0
@@ -75,6 +77,7 @@ class Intake:
     def remove_consumer(self, name: str) -> None:
         """Forget a handler's cursor; nobody waits for it any more."""
         del self._consumers[name]
+        self._gone.pop(name, None)
         self._set_bounds()
         for names in [names for names in self._watches if names is not None and name in names]:
             watches = self._watches.pop(names)
@@ -164,6 +167,11 @@ class Intake:
             self._wait(frozenset(required if handlers is None else handlers), position, done)
 
     def _wait(self, names: frozenset[str] | None, position: int, done: Done) -> None:
+        for name in names or ():
+            start, end = self._gone.get(name, (0, 0))
+            if start < position <= end:
+                done(Failure(Expired(f"handler {name} gave up frames {start} to {end}")))
+                return
         if self._reached(names) >= position:
             done(None)
             return
@@ -214,6 +222,7 @@ class Intake:
     def expired(self, name: str, start: int, end: int) -> None:
         """Frames after `start` up to `end` will never reach the handler: whoever waits for one of them is told."""
         lost = []
+        self._gone[name] = (start, end)
         # First all of them are taken out: `done` may put and settle, and none of these must be fulfilled by that.
         for names in [names for names in self._watches if names is not None and name in names]:
             watches = self._watches.pop(names)

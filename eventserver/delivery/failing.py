@@ -17,6 +17,8 @@ from eventserver.thinned_log import ThinnedLog
 
 #: So many events parked in a row, without one success: not they are ill, but the destination.
 UNWELL_AFTER = 100
+#: What `unwell` says while a call that was cancelled runs on.
+OVERDUE = "a call that took too long was cancelled and does not end"
 
 
 class Failures:
@@ -78,7 +80,12 @@ class Failures:
     def overdue(self) -> None:
         """A call is over its time, was cancelled, and runs on: nothing else can be called until it ends."""
         self._log.error("overdue", "handler {name}: a call that was cancelled does not end", name=self._name)
-        self.unwell = "a call that took too long was cancelled and does not end"
+        self.unwell = OVERDUE
+
+    def call_over(self) -> None:
+        """A call has ended after all, if it was overdue."""
+        if self.unwell is OVERDUE:
+            self.unwell = None
 
     def pile_done(self) -> None:
         """The pile that attempts were counted for is behind us, and nothing waits for the destination any more."""

@@ -17,13 +17,11 @@ from eventserver.delivery.failing import Failures, count_of, singles
 from eventserver.delivery.options import DeliveryOptions
 from eventserver.delivery.parking import Attempt, ParkingLot
 from eventserver.delivery.pile import SLICE, Pile, PileBuilder, PileSize, Select
-from eventserver.delivery.probing import Probing
+from eventserver.delivery.probing import FURTHEST, Probing
 from eventserver.event import Event, batch_id
 from eventserver.interfaces import Entry, IHandler, IJournal
 from eventserver.thinned_log import ThinnedLog
 
-#: Piles of events that are held, at most, while the destination seems to be unwell and newer ones are tried.
-FURTHEST = 10
 #: Seconds between looks at a thread that still runs past its time.
 BUSY_INTERVAL = 0.25
 
@@ -301,7 +299,9 @@ class Delivery:
             return
         attempt, self._attempting = self._attempting, None
         was_unwell = self._failures.unwell
-        for items, error in outcomes:
+        self._failures.call_over()
+        # Failures last: what they say of the destination holds.
+        for items, error in sorted(outcomes, key=lambda outcome: outcome[1] is not None):
             self._settle(items, error, attempt)
         if attempt is not None:
             self._commit(self._reader.position)
@@ -334,8 +334,9 @@ class Delivery:
             self._todo.appendleft(failures.rest)
             failures.rest = []
         if self._probing.active:
-            self._probe()
-        elif failures.waiting:
+            if not self._todo:
+                self._probe()
+        elif failures.waiting and self._timer is None:
             for items in self._todo:
                 failures.waiting.extend(items)
             self._todo.clear()
@@ -373,10 +374,10 @@ class Delivery:
     def _newer(self) -> list[Any]:
         """What has come since, up to a bound; the pile grows by it."""
         pile, found = self._pile, []
-        while pile is not None and len(pile.items) < FURTHEST * self._settings.max_events:
-            further = self._take()
-            if further is None:
-                break
+        furthest = FURTHEST * self._settings.max_events
+        while pile is not None and len(pile.items) < furthest and (further := self._take()) is not None:
+            # Whatever lies between has expired meanwhile, and is counted as that.
+            pile.start += further.start - pile.end
             pile.end = further.end
             pile.entries += further.entries
             pile.items = [*pile.items, *further.items]

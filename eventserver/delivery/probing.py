@@ -7,6 +7,8 @@ from typing import Any
 
 #: Events that are tried one by one, each time, to see whether the destination is well again.
 PROBES = 100
+#: Piles of events that are held, at most, while newer ones are tried.
+FURTHEST = 10
 #: Seconds between two looks at whether something new gets through.
 INTERVAL = 1.0
 

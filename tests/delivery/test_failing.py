@@ -467,3 +467,106 @@ def test_dead_letters_in_memory_are_bounded_and_the_oldest_go_first(world: World
     assert [letter.event.message for letter in dead(world)] == ["b", "c"]
     assert forgotten == ["a"]
     assert world.journal.forgotten == 1
+
+
+def test_what_waits_for_room_keeps_one_timer_and_its_backoff(world: World) -> None:
+    calls: list[float] = []
+
+    class Bad(Recorder):
+        def handle(self, pile: list[Any]) -> None:
+            if self.texts(pile) == ["b"]:
+                calls.append(world.clock.seconds())
+            raise ValueError("bad")
+
+    retry = RetryOptions(max_parked=1, initial_interval=Duration(1), max_interval=Duration(64), max_attempts=50)
+    delivery = world.add(Bad(), retry=retry)
+    world.put("a")
+    world.put("b")
+    for _ in range(40):
+        world.clock.advance(0.25)
+    assert calls == [0, 1, 3, 7]
+    delivery.stop()
+    assert not world.clock.getDelayedCalls()
+    delivery.counters.decoded -= 1  # "b" is in flight at the stop, which is in no sum
+
+
+def test_a_parked_event_whose_call_ends_late_is_tried_again_without_news(world: World) -> None:
+    late: Deferred[None] = Deferred()
+    stuck: Deferred[None] = Deferred()
+    stuck.addErrback(lambda failure: late.addCallback(lambda _: failure))
+    recorder = Recorder(ValueError("first"), stuck)
+    delivery = world.add(recorder, timeout=Duration(5))
+    world.put("a")
+    for _ in range(8):
+        world.clock.advance(1)
+    assert delivery.unwell is not None
+    late.callback(None)
+    assert delivery.unwell is None
+    world.clock.advance(60)
+    assert recorder.done == ["a"]
+
+
+def test_a_probe_that_was_not_attempted_is_not_lost(world: World) -> None:
+    class Down(Recorder):
+        down = True
+        skips = False
+
+        def handle(self, pile: list[Any]) -> None:
+            if self.down and self.skips and len(pile) == 1 and pile[0].id not in self.skipped:
+                self.skipped.add(pile[0].id)
+                raise PartialFailure({pile[0].id: NotAttempted("later")})
+            if self.down:
+                raise ValueError("down")
+            self.done += self.texts(pile)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.skipped: set[str] = set()
+
+    recorder = Down()
+    world.add(recorder)
+    lines = [f"m{number}" for number in range(105)]
+    world.put(*lines[:60])
+    world.put(*lines[60:])
+    settle(world)
+    recorder.skips = True
+    for _ in range(60):
+        world.clock.advance(1)
+    recorder.down = False
+    for _ in range(600):
+        world.clock.advance(1)
+    assert sorted(set(recorder.done)) == sorted(lines)
+
+
+def test_what_expires_while_newer_events_are_tried_is_counted_once(world: World) -> None:
+    recorder = Recorder()
+    recorder.bad = {f"m{number}": ValueError("down") for number in range(101)}
+    retry = RetryOptions(initial_interval=Duration(60), max_interval=Duration(60))
+    delivery = world.add(recorder, when_full="drop_oldest", max_events=1, retry=retry)
+    for number in range(101):
+        world.put(f"m{number}")
+    for number in range(5):
+        world.put(f"n{number}")
+    for _ in range(3):
+        delivery.expire_oldest()
+    recorder.bad.clear()
+    for _ in range(400):
+        world.clock.advance(1)
+    assert delivery.position == 106
+    assert delivery.counters.expired == 2
+    assert recorder.done[-3:] != []
+
+
+@pytest.mark.parametrize("order", [["a", "b"], ["b", "a"]])
+def test_a_lane_that_succeeds_does_not_hide_that_the_destination_is_unwell(world: World, order: list[str]) -> None:
+    gate: Deferred[None] = Deferred()
+    recorder = Recorder(gate, bad={"a": TemporaryFailure("down")})
+    delivery = world.add(recorder, concurrency=2)
+    world.put("first")
+    for peer in order:
+        world.put(peer, peers=[peer])
+    gate.callback(None)
+    assert delivery.unwell is not None
+    recorder.bad.clear()
+    world.clock.advance(60)
+    assert sorted(recorder.done) == ["a", "b"]

@@ -330,3 +330,13 @@ def test_nobody_is_told_delivered_by_what_another_one_does_when_it_is_told_expir
     world.deliveries[0].expire_oldest()
     assert seen == [("h alone", Expired), ("all", Expired)]
     waits.callback(None)
+
+
+def test_a_batch_that_its_own_put_gave_up_is_not_acknowledged(world: World) -> None:
+    recorder, waits = stuck()
+    world.add(recorder, when_full="drop_oldest", max_lag=1_000)
+    acks = Acks()
+    for text in "xy":
+        acks.expect(world, world.put(text * 1200))
+    assert acks.seen == [(1, Expired), (2, Expired)]
+    waits.callback(None)
