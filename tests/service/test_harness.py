@@ -142,3 +142,21 @@ def test_a_truncated_frame_says_so_in_its_context() -> None:
         harness.send(b"toolong\nok\n")
         assert [(event.message, event.context) for event in seen] == [("tool", {"truncated": True}), ("ok", {})]
         assert harness.listener_counters.truncated == 1
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_a_parked_event_is_answered_when_it_succeeds_whatever_other_peers_send(others: bool) -> None:
+    failed: list[str] = []
+
+    def once(event: Event) -> str:
+        if event.message == "x" and not failed:
+            failed.append("x")
+            raise ValueError("not yet")
+        return f"re:{event.message}"
+
+    with Harness(once) as harness:
+        harness.send(b"x\n")
+        if others:
+            harness.send(b"y\n", peer="192.0.2.9:1")
+        harness.advance(1)
+        assert harness.replies() == [b"re:x"]

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -377,6 +378,27 @@ def test_under_asyncio_run_a_server_is_a_context_manager_again_and_again() -> No
 
     assert in_a_program(program) == ["one", "two"]
     assert in_a_program(program) == ["one", "two"]
+
+
+def test_a_program_that_gives_up_while_its_server_starts_leaves_nothing_open() -> None:
+    async def program() -> str:
+        server = EventServer({"listener": {"l": {"endpoints": ["tcp:0:interface=127.0.0.1"]}}})
+        server.add_handler(lambda event: None, name="h")
+        settings = server.settings.handlers["h"]
+        slow = replace(settings.handler, component=lambda _, context: slow_to_start(settings.handler.make(context)))
+        server.settings = replace(server.settings, handlers={"h": replace(settings, handler=slow)})
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(server.__aenter__(), 0.05)
+        return server.status.state
+
+    def slow_to_start(handler: Any) -> Any:
+        async def start() -> None:
+            await asyncio.sleep(60)
+
+        handler.start = start
+        return handler
+
+    assert in_a_program(program) == "stopped"
 
 
 def test_the_log_of_an_embedded_server_goes_to_pythons_logging() -> None:
