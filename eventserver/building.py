@@ -18,7 +18,7 @@ from eventserver.delivery import Decoding, Delivery, DeliveryOptions
 from eventserver.errors import SettingsError
 from eventserver.event import Batch, Event
 from eventserver.intake import Intake
-from eventserver.interfaces import HandlerContext, IDecoder, IHandler, ListenerContext, Parked
+from eventserver.interfaces import HandlerContext, IDecoder, IHandler, IJsonLines, ListenerContext, Parked
 from eventserver.journal.memory import MemoryJournal
 from eventserver.options import Size
 from eventserver.replies import Connections
@@ -121,7 +121,7 @@ def build(settings: Settings, reactor: Any) -> Parts:
     for handler in settings.handlers.values():
         replies_to = frozenset(listener for listener, name in answered.items() if name == handler.name)
         try:
-            built = _build_handler(parts, handler, replies_to)
+            built = _build_handler(parts, handler, decoders, replies_to)
         except Exception as error:
             problems.append(f"handler.{handler.name}: {_said(error)}")
             continue
@@ -201,7 +201,12 @@ def answering(settings: Settings) -> dict[str, str]:
     return found
 
 
-def _build_handler(parts: Parts, settings: HandlerSettings, replies_to: frozenset[str]) -> IHandler:
+def _build_handler(
+    parts: Parts,
+    settings: HandlerSettings,
+    decoders: Mapping[tuple[str, str], IDecoder],
+    replies_to: frozenset[str],
+) -> IHandler:
     counters = HandlerCounters()
     delivery: Delivery | None = None
 
@@ -210,6 +215,7 @@ def _build_handler(parts: Parts, settings: HandlerSettings, replies_to: frozense
             delivery.reply(event, payload)
 
     steps = settings.make_steps()
+    heard = [decoder for (listener, _), decoder in decoders.items() if settings.gets_from(listener)]
     context = HandlerContext(
         name=settings.name,
         reactor=parts.reactor,
@@ -217,6 +223,7 @@ def _build_handler(parts: Parts, settings: HandlerSettings, replies_to: frozense
         counters=counters,
         now=utc_now,
         parts=settings.part_factories(),
+        json_lines=parts.decoding.json_lines if all(map(IJsonLines.providedBy, heard)) else None,
         needs_events=settings.match is not None or bool(steps),
         durable=parts.journal.durable,
         ordered=settings.ordered,

@@ -131,6 +131,8 @@ class RawEncoder:
 
     def encode_frames(self, batches: Sequence[Batch]) -> list[bytes]:
         """The frames of the batches."""
+        if len(batches) == 1:
+            return batches[0].frames
         return [frame for batch in batches for frame in batch.frames]
 
 

@@ -35,6 +35,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     - `connection`: where a reply goes, one for all frames or one a frame; unique in the process, void after
       a restart; 0 is none.
     - `offset`: the number of its first frame, where this is a part of a larger batch; the journal's batches have 0.
+      Ids count from it.
     """
 
     id: str
@@ -159,7 +160,7 @@ def undecodable(batch: Batch, frame: int, reason: str) -> Event:
     """
     data = batch.frames[frame]
     event = Event(
-        f"{batch.id}-{frame}",
+        batch.id_of(frame),
         batch.received,
         batch.received,
         batch.listener,

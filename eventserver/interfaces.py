@@ -85,7 +85,20 @@ class IDecoder(Interface):
         """The events of the batch, in the order of its frames; a frame may give none, one or several.
 
         Never raises, whatever the bytes: what cannot be read becomes `eventserver.event.undecodable(...)`.
-        Ids are `<batch>-<frame>`, and `<batch>-<frame>.<n>` (n from 1) for further events of one frame.
+        Ids are `<batch>-<frame>` (`Batch.id_of`), and `<batch>-<frame>.<n>` (n from 1) for further events of one frame.
+        """
+
+
+class IJsonLines(Interface):
+    """What a decoder may provide besides, if each of its frames gives one event: JSON without making the events.
+
+    A handler that only writes events as JSON takes frames then (see `HandlerContext.json_lines`).
+    """
+
+    def json_lines(batch: Batch) -> bytes | None:
+        """Exactly what the encoder `json` writes for the events of the batch, a line an event; pure, never raises.
+
+        None where that takes a decoder: the batch is decoded and encoded then.
         """
 
 
@@ -364,6 +377,8 @@ class HandlerContext:
 
     - `name`: of its table in the settings.
     - `parts`: a factory for each entry of the handler's `parts`: `parts["encoder"]()` is a new encoder.
+    - `json_lines`: what the encoder `json` writes for the events of some batches, for a handler that wants frames and
+      writes JSON. None where frames have to be decoded, so that it must want events to write JSON.
     - `needs_events`: True if `match` or `steps` look at events before the handler, so it must want events.
     - `durable`: True if a durable journal stands before the handler, so to return must mean "on disk".
     - `ordered`: True if an event that fails holds up those behind it: the handler has to stop at the first.
@@ -378,6 +393,7 @@ class HandlerContext:
     counters: HandlerCounters
     now: Callable[[], dt.datetime]
     parts: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+    json_lines: Callable[[Sequence[Batch]], bytes] | None = None
     needs_events: bool = False
     durable: bool = False
     ordered: bool = False

@@ -22,11 +22,15 @@ class DecoderOptions(options.Options, frozen=True, kw_only=True):
     event_type: Annotated[str, Doc("The `type` of the events; empty: the decoder's name.", "access_log")] = ""
 
 
-def suffixes(count: int) -> list[str]:
-    """At least `count` ends of event ids: `"-0"`, `"-1"`, ... One shared list, grown on demand; never change it."""
-    if len(_suffixes) < count:
-        _suffixes.extend([f"-{number}" for number in range(len(_suffixes), count)])
-    return _suffixes
+def suffixes(batch: Batch) -> list[str]:
+    """At least as many ends of event ids as the batch has frames: `"-0"`, `"-1"`, ..., or from its `offset` on.
+
+    Most often one shared list, grown on demand; never change it.
+    """
+    end = batch.offset + len(batch.frames)
+    if len(_suffixes) < end:
+        _suffixes.extend([f"-{number}" for number in range(len(_suffixes), end)])
+    return _suffixes[batch.offset : end] if batch.offset else _suffixes
 
 
 def peers(batch: Batch) -> Iterable[str]:

@@ -35,6 +35,7 @@ class Texts:
     def __init__(self, encoding: str = "utf-8", strip: str = "") -> None:
         self._strip = strip
         self._encoding = codecs.lookup(encoding).name
+        self.utf_8 = self._encoding == "utf-8"
         self._joinable = self._encoding.startswith(_JOINABLE)
 
     def read(self, batch: Batch) -> tuple[list[str], Sequence[int]]:

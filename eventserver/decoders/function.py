@@ -43,7 +43,7 @@ class FunctionDecoder:
         """The events of the batch. Never raises."""
         events: list[Event] = []
         for index, (frame, suffix, peer, context) in enumerate(
-            zip(batch.frames, suffixes(len(batch.frames)), peers(batch), contexts(batch), strict=False)
+            zip(batch.frames, suffixes(batch), peers(batch), contexts(batch), strict=False)
         ):
             try:
                 found = [self._read(result, batch.received) for result in self._results(frame)]

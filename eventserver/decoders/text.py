@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated
 
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
 from eventserver.decoders._common import DecoderOptions, contexts, peers, suffixes
+from eventserver.decoders._json_lines import Column, escaped, numbers, same_for_all, to_json, weave
 from eventserver.decoders._texts import Texts, encoding_problem
 from eventserver.event import Batch, Event, with_raw
-from eventserver.interfaces import IDecoder
+from eventserver.interfaces import IDecoder, IJsonLines
 from eventserver.options import Doc
 
 
@@ -41,6 +42,8 @@ class TextDecoder:
         options = options or TextOptions()
         self._type = options.event_type or "text"
         self._texts = Texts(options.encoding)
+        if self._texts.utf_8:
+            alsoProvides(self, IJsonLines)
 
     def decode(self, batch: Batch) -> list[Event]:
         """One event a frame. Never raises."""
@@ -50,10 +53,22 @@ class TextDecoder:
         batch_id, received, listener, kind = batch.id, batch.received, batch.listener, self._type
         events = [
             Event(batch_id + suffix, received, received, listener, peer, kind, text, {}, context)
-            for text, suffix, peer, context in zip(
-                texts, suffixes(len(texts)), peers(batch), contexts(batch), strict=False
-            )
+            for text, suffix, peer, context in zip(texts, suffixes(batch), peers(batch), contexts(batch), strict=False)
         ]
         for index in damaged:
             events[index] = with_raw(events[index], batch.frames[index])
         return events
+
+    def json_lines(self, batch: Batch) -> bytes | None:
+        """The JSON lines of the events; None where a frame is marked or is not UTF-8. Only for that encoding."""
+        texts = None if batch.marks else escaped(batch.frames)
+        if texts is None:
+            return None
+        before_time, behind_time, end = same_for_all(batch, self._type)
+        start = b'{"id":"%b-' % batch.id.encode()
+        time = to_json(batch.received)
+        if isinstance(behind_time, bytes):
+            columns: tuple[Column, ...] = (before_time + time + behind_time,)
+        else:
+            columns = (before_time + time, behind_time)
+        return weave(len(texts), start, numbers(batch), *columns, texts, b'","fields":{}' + end)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from twisted.logger import Logger
 
+from eventserver.encoders import JsonEncoder
 from eventserver.event import Batch, Event, frame_index, undecodable, with_raw
 from eventserver.interfaces import Entry, IDecoder
 
@@ -31,7 +33,9 @@ class Decoding:
         self.raw_listeners = frozenset(raw_listeners)
         self._max_bytes = max_bytes
         self._log = log or Logger()
+        self._to_json = JsonEncoder(JsonEncoder.Options()).encode_lines
         self._kept: deque[Entry] = deque()
+        self._kept_by_id: dict[str, Entry] = {}
         self._kept_bytes = 0
 
     def events(self, entry: Entry) -> list[Event]:
@@ -43,8 +47,30 @@ class Decoding:
                 self._keep(entry, events)
         return events
 
+    def json_lines(self, batches: Sequence[Batch]) -> bytes:
+        """What the encoder `json` writes for the events of the batches, without making the events where possible."""
+        if len(batches) == 1:
+            return self._json_lines(batches[0])
+        return b"".join(map(self._json_lines, batches))
+
+    def _json_lines(self, batch: Batch) -> bytes:
+        kept = self._kept_by_id.get(batch.id)
+        if kept is not None and kept.events is not None and kept.batch is batch:
+            return self._to_json(kept.events)
+        decoder: Any = self._decoder_of(batch)
+        if decoder is not None and batch.listener not in self.raw_listeners:
+            try:
+                # Whoever asks knows that the decoders of all its listeners can do this (see `HandlerContext`).
+                lines: bytes | None = decoder.json_lines(batch)
+            except Exception:
+                self._log.failure("decoder {decoder} raised", decoder=batch.decoder)
+            else:
+                if lines is not None:
+                    return lines
+        return self._to_json(self.decode(batch))
+
     def decode(self, batch: Batch) -> list[Event]:
-        """The events of a batch (a whole one: `offset` is 0)."""
+        """The events of a batch, or of a part of one."""
         decoder = self._decoder_of(batch)
         if decoder is None:
             return [undecodable(batch, index, "no_decoder") for index in range(len(batch.frames))]
@@ -56,22 +82,24 @@ class Decoding:
             reason = f"decoder raised {type(error).__name__}"
             return [undecodable(batch, index, reason) for index in range(len(batch.frames))]
         if batch.listener in self.raw_listeners:
-            frames = batch.frames
-            events = [with_raw(event, frames[frame_index(event.id)]) for event in events]
+            frames, offset = batch.frames, batch.offset
+            events = [with_raw(event, frames[frame_index(event.id) - offset]) for event in events]
         return events
 
     def decode_frame(self, part: Batch) -> Event:
         """The event of a batch of one frame, for a dead letter: its first, under its own id."""
         events = self.decode(part) or [undecodable(part, 0, "the decoder gives no event for it")]
-        return events[0].replace(id=part.id_of(0))
+        return events[0]
 
     def _keep(self, entry: Entry, events: list[Event]) -> None:
         entry.events = events
         kept = self._kept
         kept.append(entry)
+        self._kept_by_id[entry.batch.id] = entry
         self._kept_bytes += entry.size
         # What every handler has passed goes first, and for nothing; entries are passed about in order.
         while kept and (self._kept_bytes > self._max_bytes or not kept[0].readers_left):
             oldest = kept.popleft()
             oldest.events = None
+            self._kept_by_id.pop(oldest.batch.id, None)
             self._kept_bytes -= oldest.size

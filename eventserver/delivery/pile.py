@@ -47,7 +47,8 @@ class PileSize:
         """A call with so many events took so long, before it returned."""
         if seconds > 2 * SLICE:
             self.limit = max(1, int(count * SLICE / seconds))
-        elif seconds < SLICE and count >= self.limit:
+        elif seconds * self.limit * 2 <= SLICE * count:
+            # Piles are often smaller than the limit: what `match` leaves of a batch, or all that there is.
             self.limit = min(self._max_events, self.limit * 2)
 
 
@@ -150,6 +151,9 @@ class PileBuilder:
         fits = entry.size <= max_bytes
         room = max_events - (pile.decoded if self._wants == "frames" else len(pile.items))
         if self._wants == "frames":
+            if pile.items and not start and count > room:
+                # As below.
+                return 0
             end = min(count, start + room, count if fits else _frames_within(entry.batch, start, max_bytes))
             pile.items.append(entry.batch if end - start == count else entry.batch.part(start, end))
             pile.decoded += end - start

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from eventserver import options
 from eventserver.encoders import TextEncoder
+from eventserver.handlers._lines import LineWriter
 from eventserver.handlers._output import Output
 from eventserver.interfaces import HandlerContext, IHandler, Wants
 from eventserver.options import Doc
@@ -55,13 +56,14 @@ class ConsoleHandler:
     ) -> None:
         self._context = context
         self._fd = fd
-        self._encoder = context.parts["format"]()
-        if isinstance(self._encoder, TextEncoder) and options.colour is None:
+        encoder = context.parts["format"]()
+        if isinstance(encoder, TextEncoder) and options.colour is None:
             coloured = os.isatty(fd) and not environment.get("NO_COLOR")
-            self._encoder = TextEncoder(TextEncoder.Options(colour=coloured))
-        as_frames = self._encoder.wants == "frames" and not context.needs_events
-        self.wants: Wants = "frames" if as_frames else "events"
-        self.wants_raw: bool = self.wants == "events" and self._encoder.wants_raw
+            encoder = TextEncoder(TextEncoder.Options(colour=coloured))
+        writer = LineWriter(encoder, context)
+        self.wants: Wants = writer.wants
+        self.wants_raw: bool = writer.wants_raw
+        self._lines = writer.lines
         self._output: Output | None = None
 
     @property
@@ -85,9 +87,7 @@ class ConsoleHandler:
     def handle(self, pile: list[Any]) -> Deferred[None] | None:
         """Write the pile; see `IHandler.handle`."""
         assert self._output is not None
-        if self.wants == "frames":
-            return self._output.write(b"\n".join([*self._encoder.encode_frames(pile), b""]))
-        return self._output.write(self._encoder.encode_lines(pile))
+        return self._output.write(self._lines(pile))
 
     def stop(self) -> None:
         """Standard output stays open: it is not ours."""

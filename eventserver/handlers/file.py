@@ -12,6 +12,7 @@ from zope.interface import implementer
 from eventserver import options
 from eventserver.errors import TemporaryFailure
 from eventserver.handlers._files import Files
+from eventserver.handlers._lines import LineWriter
 from eventserver.handlers._paths import PathTemplate
 from eventserver.handlers._threads import OneThread
 from eventserver.interfaces import HandlerContext, IHandler, IReopen, Wants
@@ -70,10 +71,10 @@ class FileHandler:
     def __init__(self, options: Options, context: HandlerContext) -> None:
         self._context = context
         self._path = PathTemplate(options.path)
-        self._encoder = context.parts["format"]()
-        as_frames = self._encoder.wants == "frames" and self._path.of_listener and not context.needs_events
-        self.wants: Wants = "frames" if as_frames else "events"
-        self.wants_raw: bool = self.wants == "events" and self._encoder.wants_raw
+        writer = LineWriter(context.parts["format"](), context, needs_events=not self._path.of_listener)
+        self.wants: Wants = writer.wants
+        self.wants_raw: bool = writer.wants_raw
+        self._lines = writer.lines
         self._sync = context.durable if options.sync is None else options.sync
         self._files = Files(
             self._path.base,
@@ -136,13 +137,11 @@ class FileHandler:
         return result
 
     def _encode(self, pile: list[Any]) -> dict[str, bytes]:
-        encoder = self._encoder
-        if self.wants == "events":
-            return {path: encoder.encode_lines(events) for path, events in self._path.group(pile).items()}
-        return {
-            path: b"\n".join([*encoder.encode_frames(batches), b""])
-            for path, batches in self._path.group_batches(pile).items()
-        }
+        lines = self._lines
+        if self._path.literal is not None:
+            return {self._path.literal: lines(pile)}
+        groups = self._path.group(pile) if self.wants == "events" else self._path.group_batches(pile)
+        return {path: lines(items) for path, items in groups.items()}
 
     def _append(self, parts: dict[str, bytes], size: int) -> None:
         if self._reopen:

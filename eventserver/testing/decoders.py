@@ -10,8 +10,9 @@ import msgspec
 import pytest
 from zope.interface.verify import verifyObject
 
+from eventserver.encoders import JsonEncoder
 from eventserver.event import Batch, Event, frame_index
-from eventserver.interfaces import IDecoder
+from eventserver.interfaces import IDecoder, IJsonLines
 
 RECEIVED = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
 
@@ -38,8 +39,27 @@ def batch(*frames: bytes, **changes: Any) -> Batch:
     return Batch(**given | changes)
 
 
+def check_json_lines(decoder: Any, given: Batch) -> bool:
+    """Whether the decoder has JSON lines for this batch; they are what the encoder `json` writes for its events.
+
+    For decoders that provide `IJsonLines`.
+    """
+    lines = decoder.json_lines(given)
+    events = decoder.decode(given)
+    assert len(events) == len(given.frames)
+    expected = JsonEncoder(JsonEncoder.Options()).encode_lines(events)
+    assert lines is None or lines == expected, first_difference(lines, expected)
+    return lines is not None
+
+
+def first_difference(one: bytes, other: bytes) -> tuple[bytes, bytes]:
+    """The first lines that differ, for people."""
+    pairs = zip(one.split(b"\n"), other.split(b"\n"), strict=False)
+    return next((pair for pair in pairs if pair[0] != pair[1]), (one, other))
+
+
 class DecoderConformance:
-    """The contract of `IDecoder`. Subclasses define `make` and `samples`."""
+    """The contract of `IDecoder`, and of `IJsonLines` where it is provided. Subclasses define `make` and `samples`."""
 
     def make(self) -> Any:
         """A new decoder."""
@@ -79,6 +99,29 @@ class DecoderConformance:
             {"labels": {"site": "hq"}, "truncated": True},
         ]
 
+    def test_a_part_of_a_batch_has_the_events_of_its_frames(self) -> None:
+        """Ids count from the part's `offset`."""
+        decoder, whole = self.make(), batch(*self.samples() * 3, peers=["a", "b", "c"] * len(self.samples()))
+        events = decoder.decode(whole)
+        for start, end in ((0, 2), (1, 3), (2, len(events))):
+            assert decoder.decode(whole.part(start, end)) == events[start:end]
+
+    def test_json_lines_are_those_of_the_events(self) -> None:
+        """With one peer and several, with labels, for parts, with marks, and for texts that need escapes."""
+        decoder = self.make()
+        if not IJsonLines.providedBy(decoder):
+            return
+        frames = self.samples() * 2
+        assert check_json_lines(decoder, batch(*frames)), "not even for the usual frames"
+        several = batch(*frames, peers=['"a"', "b"] * len(self.samples()), context={"labels": {"s": 'h"q'}})
+        assert check_json_lines(decoder, several)
+        check_json_lines(decoder, several.part(1, len(frames)))
+        check_json_lines(decoder, batch(*frames, marks={1: ("truncated",)}, listener='"', id="a\\b"))
+        for odd in (b'"', b"\\n", b"\\", b"\x7f", b"\t\x01", "\u2028ä\U0001f600".encode(), b"\xff"):
+            check_json_lines(decoder, batch(*[frame + odd for frame in frames]))
+            check_json_lines(decoder, batch(*frames, frames[0] + odd))
+        check_json_lines(decoder, batch())
+
     @pytest.mark.parametrize("place", ["first", "last"])
     def test_a_nasty_frame_changes_no_other_frames_event(self, place: str) -> None:
         """What one peer sends never gets into the events of another."""
@@ -117,8 +160,11 @@ class DecoderConformance:
 
     def check(self, frames: list[bytes]) -> None:
         """These frames decode: unique ids, in the order of the frames, UTC, and all of it can be written as JSON."""
-        events = self.make().decode(batch(*frames))
+        decoder = self.make()
+        events = decoder.decode(batch(*frames))
         msgspec.json.encode(events)
+        if IJsonLines.providedBy(decoder):
+            check_json_lines(decoder, batch(*frames))
         assert len({event.id for event in events}) == len(events)
         indexes = [frame_index(event.id) for event in events]
         assert indexes == sorted(indexes)

@@ -13,7 +13,8 @@ from eventserver.decoders.json import JsonDecoder
 from eventserver.decoders.syslog import SyslogDecoder
 from eventserver.decoders.text import TextDecoder
 from eventserver.event import frame_index
-from eventserver.testing.decoders import batch
+from eventserver.interfaces import IJsonLines
+from eventserver.testing.decoders import batch, check_json_lines
 
 #: One of each, kept for all examples: what one batch leaves behind must not harm the next.
 DECODERS: list[Any] = [
@@ -28,6 +29,7 @@ _starts = st.sampled_from(
     [b"", b"<13>", b"<13>1 ", b"<13>1 2026-11-22T10:00:00Z ", b"<13>1 - h a p m [a b=", b"<13>Nov 22 10:00:00 ",
      b"<189>1: ", b"{", b"[{"]
 )  # fmt: skip
+_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 _frames = st.lists(st.tuples(_starts, st.binary(max_size=30)).map(b"".join), max_size=6)
 
 
@@ -50,3 +52,26 @@ def test_a_frame_decodes_in_company_as_it_does_alone(decoder: Any, frames: list[
     """No frame, and no peer, has a say in the events of another."""
     alone = [event.replace(id="") for frame in frames for event in decoder.decode(batch(frame))]
     assert [event.replace(id="") for event in decoder.decode(batch(*frames))] == alone
+
+
+@settings(max_examples=300)
+@given(
+    decoder=st.sampled_from([one for one in DECODERS if IJsonLines.providedBy(one)]),
+    frames=st.lists(_frames.map(b"".join) | st.text(max_size=12).map(str.encode), min_size=1, max_size=6),
+    peers=st.lists(_texts, min_size=6, max_size=6) | st.just(["192.0.2.7:1"]),
+    labels=st.dictionaries(_texts, st.just("a"), max_size=2),
+    truncated=st.sets(st.integers(0, 3)),
+    start=st.integers(0, 2),
+)
+def test_json_lines_are_what_the_encoder_writes(
+    decoder: Any, frames: list[bytes], peers: list[str], labels: dict[str, str], truncated: set[int], start: int
+) -> None:
+    """The short way from frames to JSON and the long one give the same bytes, also for a part of a batch."""
+    whole = batch(
+        *frames,
+        peers=peers[: len(frames)] if len(peers) > 1 else peers,
+        context=labels,
+        marks={index: ("truncated",) for index in truncated if index < len(frames)},
+    )
+    check_json_lines(decoder, whole)
+    check_json_lines(decoder, whole.part(min(start, len(frames) - 1), len(frames)))

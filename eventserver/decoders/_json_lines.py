@@ -1,0 +1,74 @@
+"""JSON lines put together from the bytes of the frames, without an `Event` for each: what decoders share for that.
+
+The lines are byte for byte what the encoder `json` writes for the events of the batch (see `IJsonLines`): one object
+with the keys `id`, `time`, `received`, `listener`, `peer`, `type`, `message`, `fields`, and `context` if it is not
+empty, whose texts msgspec has escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from eventserver.event import Batch
+
+#: A value that is the same in every line, or one a line.
+Column = bytes | Sequence[bytes]
+
+#: What stands between the texts while they are escaped in one go: the one ASCII control character that JSON leaves as
+#: it is, and that hardly any text has.
+_BETWEEN = b"\x7f"
+
+to_json = msgspec.json.Encoder().encode
+
+_numbers: list[bytes] = []
+
+
+def numbers(batch: Batch) -> list[bytes]:
+    """The number of each frame in its batch, as digits."""
+    end = batch.offset + len(batch.frames)
+    if len(_numbers) < end:
+        _numbers.extend([b"%d" % number for number in range(len(_numbers), end)])
+    return _numbers[batch.offset : end]
+
+
+def escaped(texts: Sequence[bytes]) -> Sequence[bytes] | None:
+    """The texts, of UTF-8, as they stand inside the quotes of JSON; None where that has to be found out one by one.
+
+    One call of the codec and one of the encoder for all of them; texts that need no escapes are given back.
+    """
+    block = _BETWEEN.join(texts)
+    try:
+        written = to_json(block.decode())
+    except UnicodeDecodeError:
+        return None
+    if len(written) == len(block) + 2:
+        return texts
+    found = written[1:-1].split(_BETWEEN)
+    return found if len(found) == len(texts) else None
+
+
+def same_for_all(batch: Batch, kind: str) -> tuple[bytes, Column, bytes]:
+    """The parts of a line that come from the batch: between number and time, between time and type, at the end.
+
+    They are `","time":`, `,"received":...,"listener":"...","peer":"...","type":"...` and `,"context":{...}}` with LF;
+    the middle one is a column where the frames have several peers. Raises `ValueError` or `TypeError` for what cannot
+    be written so.
+    """
+    head = b',"received":%b,"listener":%b,"peer":' % (to_json(batch.received), to_json(batch.listener))
+    tail = b',"type":%b,"message":"' % to_json(kind)
+    end = b',"context":%b}\n' % to_json(batch.context) if batch.context else b"}\n"
+    peers = {peer: b"%b%b%b" % (head, to_json(peer), tail) for peer in set(batch.peers)}
+    middle: Column = peers[batch.peers[0]] if len(peers) == 1 else [peers[peer] for peer in batch.peers]
+    return b'","time":', middle, end
+
+
+def weave(count: int, *columns: Column) -> bytes:
+    """All the columns of `count` lines, line after line."""
+    width = len(columns)
+    parts = [column if isinstance(column, bytes) else b"" for column in columns] * count
+    for index, column in enumerate(columns):
+        if not isinstance(column, bytes):
+            parts[index::width] = column
+    return b"".join(parts)

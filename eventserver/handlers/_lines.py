@@ -1,0 +1,29 @@
+"""What `file` and `console` write: a pile as lines, from events or from frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from eventserver.encoders import JsonEncoder
+from eventserver.interfaces import HandlerContext, IEncoder, Wants
+
+
+class LineWriter:
+    """A pile to the bytes of its lines. Settles at start whether the handler wants frames or events.
+
+    Frames, where neither match and steps nor the handler itself (`needs_events`) look at events, and the encoder takes
+    frames or is `json` and there is a shorter way to it (`HandlerContext.json_lines`).
+    """
+
+    def __init__(self, encoder: IEncoder, context: HandlerContext, *, needs_events: bool = False) -> None:
+        from_frames: Callable[[Sequence[Any]], bytes] | None = None
+        if not (needs_events or context.needs_events):
+            if encoder.wants == "frames":
+                from_frames = lambda batches: b"\n".join([*encoder.encode_frames(batches), b""])  # noqa: E731
+            elif type(encoder) is JsonEncoder:
+                from_frames = context.json_lines
+        self.wants: Wants = "events" if from_frames is None else "frames"
+        self.wants_raw: bool = from_frames is None and encoder.wants_raw
+        #: The lines of events, or of batches.
+        self.lines: Callable[[Sequence[Any]], bytes] = from_frames or encoder.encode_lines

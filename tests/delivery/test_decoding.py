@@ -1,0 +1,112 @@
+"""Batches to events and to JSON lines, for all handlers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.logger import LogEvent, Logger
+
+from eventserver.decoders.text import TextDecoder
+from eventserver.delivery import Decoding
+from eventserver.encoders import JsonEncoder
+from eventserver.event import Batch, size_of
+from eventserver.interfaces import Entry
+from eventserver.testing.decoders import batch
+
+to_json = JsonEncoder(JsonEncoder.Options()).encode_lines
+
+
+class Counting(TextDecoder):
+    """Counts how often it decodes; `broken` is raised by the short way."""
+
+    def __init__(self, broken: Exception | None = None) -> None:
+        super().__init__()
+        self.broken = broken
+        self.decoded = 0
+
+    def decode(self, batch: Batch) -> list[Any]:
+        self.decoded += 1
+        return super().decode(batch)
+
+    def json_lines(self, batch: Batch) -> bytes | None:
+        if self.broken is not None:
+            raise self.broken
+        return super().json_lines(batch)
+
+
+def entry_of(given: Batch, readers_left: int) -> Entry:
+    return Entry(len(given.frames), given, size_of(given), readers_left)
+
+
+def expected(*batches: Batch) -> bytes:
+    return b"".join(to_json(TextDecoder().decode(one)) for one in batches)
+
+
+def test_json_lines_come_without_decoding() -> None:
+    decoder = Counting()
+    decoding = Decoding(lambda batch: decoder)
+    given = [batch(b"a", b"b"), batch(b"c", id="01JD0000000000000000000001")]
+    assert decoding.json_lines(given) == expected(*given)
+    assert decoding.json_lines(given[:1]) == expected(given[0])
+    assert decoder.decoded == 0
+
+
+def test_what_the_decoder_cannot_do_shortly_is_decoded() -> None:
+    decoder = Counting()
+    decoding = Decoding(lambda batch: decoder)
+    given = batch(b"a", b"\xff")
+    assert decoding.json_lines([given]) == expected(given)
+    assert decoder.decoded == 1
+
+
+def test_events_that_are_there_already_are_encoded_and_a_part_is_not_taken_for_the_whole() -> None:
+    decoder = Counting()
+    decoding = Decoding(lambda batch: decoder)
+    given = batch(b"a", b"b", b"c")
+    entry = entry_of(given, readers_left=2)
+    decoding.events(entry)
+    decoder.broken = AssertionError("not asked")
+    assert decoding.json_lines([given]) == expected(given)
+    assert decoder.decoded == 1
+    decoder.broken = None
+    part = given.part(1, 3)
+    assert decoding.json_lines([part]) == expected(part)
+    assert b'"id":"01JD0000000000000000000000-1"' in expected(part)
+
+
+def test_what_is_let_go_is_let_go_by_its_id_too() -> None:
+    """Entries that all handlers have passed, and the oldest beyond the bound."""
+    decoder = Counting()
+    decoding = Decoding(lambda batch: decoder, max_bytes=1000)
+    for number in range(100):
+        decoding.events(entry_of(batch(b"a" * 10, id=f"01JD{number:022}"), readers_left=2))
+    assert len(decoding._kept_by_id) == len(decoding._kept) < 3
+
+
+def test_a_handler_that_wants_raw_bytes_gets_them_into_everyones_events() -> None:
+    decoder = Counting()
+    decoding = Decoding(lambda batch: decoder, raw_listeners=["test"])
+    part = batch(b"a", b"b").part(1, 2)
+    assert b'"message":"b","fields":{},"raw":"b"}' in decoding.json_lines([part])
+
+
+def test_a_decoder_that_raises_costs_nobody_an_event() -> None:
+    logged: list[LogEvent] = []
+    decoder = Counting(RuntimeError("a bug"))
+    decoding = Decoding(lambda batch: decoder, log=Logger(observer=logged.append))
+    given = batch(b"a")
+    assert decoding.json_lines([given]) == expected(given)
+    assert "raised" in logged[0]["log_format"]
+
+
+def test_a_decoder_that_is_gone_gives_undecodable_events() -> None:
+    decoding = Decoding(lambda batch: None, log=Logger(observer=lambda event: None))
+    assert b'"type":"undecodable","message":"a","fields":{"error":"no_decoder"}' in decoding.json_lines([batch(b"a")])
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_dead_letters_event_has_the_id_that_the_batch_gave_it(start: int) -> None:
+    decoding = Decoding(lambda batch: TextDecoder())
+    event = decoding.decode_frame(batch(b"a", b"b").part(start, start + 1))
+    assert (event.id, event.message) == (f"01JD0000000000000000000000-{start}", "ab"[start])
