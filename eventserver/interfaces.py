@@ -90,15 +90,12 @@ class IDecoder(Interface):
 
 
 class IJsonLines(Interface):
-    """What a decoder may provide besides, if each of its frames gives one event: JSON without making the events.
-
-    A handler that only writes events as JSON takes frames then (see `HandlerContext.json_lines`).
-    """
+    """What a decoder may provide besides, if each frame gives one event: for handlers that only write JSON."""
 
     def json_lines(batch: Batch) -> bytes | None:
-        """Exactly what the encoder `json` writes for the events of the batch, a line an event; pure, never raises.
+        """Exactly what the encoder `json` writes for the events of the batch. Pure; never raises.
 
-        None where that takes a decoder: the batch is decoded and encoded then.
+        None where it cannot: the batch is decoded and encoded then.
         """
 
 
@@ -377,8 +374,7 @@ class HandlerContext:
 
     - `name`: of its table in the settings.
     - `parts`: a factory for each entry of the handler's `parts`: `parts["encoder"]()` is a new encoder.
-    - `json_lines`: what the encoder `json` writes for the events of some batches, for a handler that wants frames and
-      writes JSON. None where frames have to be decoded, so that it must want events to write JSON.
+    - `json_lines`: batches to what the encoder `json` writes for their events; None where it takes events.
     - `needs_events`: True if `match` or `steps` look at events before the handler, so it must want events.
     - `durable`: True if a durable journal stands before the handler, so to return must mean "on disk".
     - `ordered`: True if an event that fails holds up those behind it: the handler has to stop at the first.
