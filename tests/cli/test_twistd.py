@@ -218,3 +218,52 @@ def test_a_daemon_says_how_it_started(tmp_path: Path, taken: bool) -> None:
     os.kill(number, signal.SIGTERM)
     while (tmp_path / "own.pid").exists():
         os.sched_yield()
+
+
+SYSLOG = '[listener.syslog]\nendpoints = ["udp:0:interface=127.0.0.1"]\ndecoder = "syslog"\ntime_zone = "Asia/Tokyo"'
+ADMIN = '[admin]\nendpoint = "tcp:0:interface=127.0.0.1"'
+#: What only some servers need, and is not imported by those that do not: module, and a setting that needs it.
+OPTIONAL = {
+    "twisted.web": ADMIN,
+    "prometheus_client": ADMIN,
+    "eventserver.handlers.relay": '[handler.relay]\ntype = "relay"\nto = "tcp:127.0.0.1:9"',
+    "eventserver.decoders.syslog": SYSLOG,
+    "zoneinfo": SYSLOG,
+    "re2": '[handler.re2]\ntype = "null"\nmatch = \'matches(message, "a")\'',
+}
+MODULES = """
+import sys
+
+
+def on_event(event):
+    return " ".join(sorted(sys.modules))
+"""
+
+
+def loaded_modules(start, folder: Path, settings: str) -> set[str]:
+    """What a server has imported that listens on TCP and calls a Python function."""
+    (folder / "answers.py").write_text(MODULES)
+    (folder / "c.toml").write_text(
+        '[listener.text]\nendpoints = ["tcp:0:interface=127.0.0.1"]\n'
+        f'[handler.answers]\ncall = "answers:on_event"\nreplies = true\nlisteners = ["text"]\n{settings}\n'
+    )
+    running = start(f"{BIN}/twistd", "-n", "eventserver", "-c", "c.toml")
+    port = int(running.wait_for(r"listener\.text: listening on tcp 127\.0\.0\.1:(\d+)")[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as peer:
+        peer.sendall(b"what is loaded?\n")
+        answer = peer.makefile().readline()
+    running.stop()
+    return set(answer.split())
+
+
+def test_what_is_not_configured_is_not_imported(start, tmp_path):
+    loaded = loaded_modules(start, tmp_path, "")
+    assert "eventserver.handlers.python" in loaded
+    assert not loaded & OPTIONAL.keys()
+
+
+def test_what_is_configured_is_imported(start, tmp_path):
+    """Else the test before could not fail."""
+    settings = "\n".join(dict.fromkeys(OPTIONAL.values()))
+    missing = OPTIONAL.keys() - loaded_modules(start, tmp_path, settings)
+    assert missing <= {"re2"}, "re2 is an extra"
