@@ -7,6 +7,7 @@ empty, whose texts msgspec has escaped.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import msgspec
@@ -50,22 +51,31 @@ def escaped(texts: Sequence[bytes]) -> Sequence[bytes] | None:
 
 
 def same_for_all(batch: Batch, kind: str) -> tuple[bytes, Column, bytes]:
-    """The parts of a line that come from the batch: between number and time, between time and type, at the end.
+    """The parts of a line that come from the batch: between number and time, between time and message, at the end.
 
-    They are `","time":`, `,"received":...,"listener":"...","peer":"...","type":"...` and `,"context":{...}}` with LF;
-    the middle one is a column where the frames have several peers. Raises `ValueError` or `TypeError` for what cannot
-    be written so.
+    They are `","time":`, `,"received":...,"listener":"...","peer":"...","type":"...","message":"` and
+    `,"context":{...}}` with LF; the middle one is a column where the frames have several peers. Raises `ValueError` or
+    `TypeError` for a context that JSON cannot hold.
     """
-    head = b',"received":%b,"listener":%b,"peer":' % (to_json(batch.received), to_json(batch.listener))
-    tail = b',"type":%b,"message":"' % to_json(kind)
+    received = b',"received":' + to_json(batch.received)
     end = b',"context":%b}\n' % to_json(batch.context) if batch.context else b"}\n"
-    peers = {peer: b"%b%b%b" % (head, to_json(peer), tail) for peer in set(batch.peers)}
-    middle: Column = peers[batch.peers[0]] if len(peers) == 1 else [peers[peer] for peer in batch.peers]
-    return b'","time":', middle, end
+    peers, listener = batch.peers, batch.listener
+    if len(peers) == 1:
+        return b'","time":', received + _source(listener, peers[0], kind), end
+    sources = {peer: received + _source(listener, peer, kind) for peer in set(peers)}
+    return b'","time":', [sources[peer] for peer in peers], end
+
+
+@functools.lru_cache(1024)
+def _source(listener: str, peer: str, kind: str) -> bytes:
+    """What comes between the times and the message: most often the same as in the batch before."""
+    return b',"listener":%b,"peer":%b,"type":%b,"message":"' % (to_json(listener), to_json(peer), to_json(kind))
 
 
 def weave(count: int, *columns: Column) -> bytes:
     """All the columns of `count` lines, line after line."""
+    if count == 1:
+        return b"".join([column if type(column) is bytes else column[0] for column in columns])  # type: ignore[misc]
     width = len(columns)
     parts = [column if isinstance(column, bytes) else b"" for column in columns] * count
     for index, column in enumerate(columns):

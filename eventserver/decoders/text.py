@@ -8,7 +8,7 @@ from typing import Annotated
 from zope.interface import alsoProvides, implementer
 
 from eventserver.decoders._common import DecoderOptions, contexts, peers, suffixes
-from eventserver.decoders._json_lines import Column, escaped, numbers, same_for_all, to_json, weave
+from eventserver.decoders._json_lines import escaped, numbers, same_for_all, to_json, weave
 from eventserver.decoders._texts import Texts, encoding_problem
 from eventserver.event import Batch, Event, with_raw
 from eventserver.interfaces import IDecoder, IJsonLines
@@ -65,10 +65,7 @@ class TextDecoder:
         if texts is None:
             return None
         before_time, behind_time, end = same_for_all(batch, self._type)
-        start = b'{"id":"%b-' % batch.id.encode()
-        time = to_json(batch.received)
-        if isinstance(behind_time, bytes):
-            columns: tuple[Column, ...] = (before_time + time + behind_time,)
-        else:
-            columns = (before_time + time, behind_time)
+        time = before_time + to_json(batch.received)
+        columns = (time + behind_time,) if isinstance(behind_time, bytes) else (time, behind_time)
+        start = f'{{"id":"{batch.id}-'.encode()
         return weave(len(texts), start, numbers(batch), *columns, texts, b'","fields":{}' + end)

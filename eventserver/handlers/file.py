@@ -75,6 +75,7 @@ class FileHandler:
         self.wants: Wants = writer.wants
         self.wants_raw: bool = writer.wants_raw
         self._lines = writer.lines
+        self._literal = self._path.literal
         self._sync = context.durable if options.sync is None else options.sync
         self._files = Files(
             self._path.base,
@@ -110,8 +111,12 @@ class FileHandler:
 
     def handle(self, pile: list[Any]) -> Deferred[None] | None:
         """Append the pile; see `IHandler.handle`."""
-        parts = self._encode(pile)
-        size = sum(map(len, parts.values()))
+        if self._literal is None:
+            parts = self._encode(pile)
+            size = sum(map(len, parts.values()))
+        else:
+            data = self._lines(pile)
+            parts, size = {self._literal: data}, len(data)
         quick = size <= _SMALL and not (self._sync or self._slow or self._reopen)
         if not (quick and self._thread.idle and self._files.has_open(parts)):
             return self._thread.run_in_turn(self._append, parts, size).addCallbacks(self._warn, _too_long)
@@ -137,11 +142,8 @@ class FileHandler:
         return result
 
     def _encode(self, pile: list[Any]) -> dict[str, bytes]:
-        lines = self._lines
-        if self._path.literal is not None:
-            return {self._path.literal: lines(pile)}
         groups = self._path.group(pile) if self.wants == "events" else self._path.group_batches(pile)
-        return {path: lines(items) for path, items in groups.items()}
+        return {path: self._lines(items) for path, items in groups.items()}
 
     def _append(self, parts: dict[str, bytes], size: int) -> None:
         if self._reopen:
