@@ -2,9 +2,10 @@
 #
 #   make run      start the main job; it prints where it listens and what to try
 #   make test     make check, then all the tests
-#   make check    format, lint, types, imports, generated pages, documentation
+#   make check    format, lint, types, imports, generated pages, speed of the stages, documentation
 #   make docs     the documentation, in docs/_build/html
-#   make bench    the benchmarks (quick), where there are any
+#   make bench    the benchmarks, beside other servers (make bench-quick: in a few minutes; make bench-growth: how cost
+#                 grows, and the start); BENCH_ARGS="--scenarios S1J" chooses
 #   make format   put the code into the project's format
 #   make clean    remove what the targets above have made
 
@@ -15,6 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 # Hand options to pytest: make test PYTEST_ARGS="-x tests/test_admin.py"
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 # The dependency groups as plain requirements: pip knows `--group` only from 25.1 on, and Debian 12 has 23.0.
 define GROUPS
@@ -24,7 +26,7 @@ print(*groups["test"], *groups["check"], sep="\n")
 endef
 export GROUPS
 
-.PHONY: run test check docs bench format clean venv
+.PHONY: run test check docs bench bench-quick bench-growth format clean venv
 
 run: $(VENV)/.run
 	@exec $(BIN)/twistd -n eventserver
@@ -44,13 +46,21 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python -m eventserver.cli.reference --check docs/settings.md
 	$(BIN)/python -m eventserver.admin.reference --check docs/metrics.md
+	$(BIN)/python -m benchmarks.guard
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 bench: $(VENV)/.dev
-	@if ls benchmarks/*.py >/dev/null 2>&1; then $(BIN)/python -m benchmarks --quick; else echo "no benchmarks yet"; fi
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-quick: $(VENV)/.dev
+	$(BIN)/python -m benchmarks --quick $(BENCH_ARGS)
+
+bench-growth: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.scaling $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.start
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
