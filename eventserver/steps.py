@@ -10,7 +10,9 @@ sentence for people, if the value is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
+from operator import attrgetter
 from typing import Any
 
 from zope.interface import implementer
@@ -53,21 +55,23 @@ class Set:
     def __init__(self, argument: object) -> None:
         if not isinstance(argument, Mapping) or not argument:
             raise ValueError('the argument of `set` is a table, such as {team = "ops"}')
-        self._plain: dict[str, Any] = {}
+        self._fields: dict[str, Any] = {}
+        self._texts: dict[str, str] = {}
         self._computed: dict[str, Expression] = {}
         for name, value in argument.items():
             self._add(name, value)
-        names = argument.keys() & ATTRIBUTES
-        self._attributes = sorted(names)
-        self._sets_fields = len(argument) > len(names)
+        self._sets_fields = not argument.keys() <= ATTRIBUTES
 
     def _add(self, name: str, value: Any) -> None:
         if name in FIXED:
             raise ValueError(f"`set` cannot set `{name}`: it is fixed; `message`, `type` and any field can be set")
         if not isinstance(value, Mapping):
-            if name in ATTRIBUTES and not isinstance(value, str):
+            if name not in ATTRIBUTES:
+                self._fields[name] = value
+            elif isinstance(value, str):
+                self._texts[name] = value
+            else:
                 raise ValueError(f"`{name}` in `set` is a text")
-            self._plain[name] = value
         elif value.keys() == {"expr"} and isinstance(value["expr"], str):
             try:
                 self._computed[name] = Expression(value["expr"])
@@ -78,24 +82,45 @@ class Set:
 
     def apply(self, events: Sequence[Event]) -> list[Event]:
         """The events, with the new values; those that came are left as they were."""
-        names = list(self._computed)
-        columns = [expression.values(events) for expression in self._computed.values()]
-        if not columns:
-            return [self._changed(event, self._plain) for event in events]
-        rows = zip(*columns, strict=True)
+        if not (self._texts or self._computed):
+            # The usual step, in half the time.
+            plain = self._fields
+            return [
+                Event(event.id, event.time, event.received, event.listener, event.peer, event.type, event.message,
+                      event.fields | plain, event.context, event.raw, event.raw_base64)
+                for event in events
+            ]  # fmt: skip
+        # Column by column; all expressions see the events as they came.
+        computed = {name: expression.values(events) for name, expression in self._computed.items()}
+        kinds, messages = self._attribute("type", events, computed), self._attribute("message", events, computed)
         return [
-            self._changed(event, {**self._plain, **dict(zip(names, row, strict=True))})
-            for event, row in zip(events, rows, strict=True)
-        ]
+            Event(event.id, event.time, event.received, event.listener, event.peer, kind, message, fields,
+                  event.context, event.raw, event.raw_base64)
+            for event, kind, message, fields in zip(
+                events, kinds, messages, self._all_fields(events, computed), strict=False
+            )
+        ]  # fmt: skip
 
-    def _changed(self, event: Event, values: dict[str, Any]) -> Event:
-        changes: dict[str, Any] = {}
-        if self._attributes:
-            changes = {name: values[name] for name in self._attributes if isinstance(values[name], str)}
-            values = {name: value for name, value in values.items() if name not in ATTRIBUTES}
-        if self._sets_fields:
-            changes["fields"] = {**event.fields, **values}
-        return event.replace(**changes)
+    def _attribute(self, name: str, events: Sequence[Event], computed: dict[str, list[Any]]) -> Iterable[str]:
+        """That attribute of each event; endless where it is the same for all."""
+        if name in self._texts:
+            return repeat(self._texts[name])
+        own = map(attrgetter(name), events)
+        if name in computed:
+            return [new if isinstance(new, str) else old for new, old in zip(computed[name], own, strict=True)]
+        return own
+
+    def _all_fields(self, events: Sequence[Event], computed: dict[str, list[Any]]) -> Iterable[dict[str, Any]]:
+        """The fields of each event: new ones, or its own if nothing is set there."""
+        if not self._sets_fields:
+            return [event.fields for event in events]
+        plain = self._fields
+        every = [event.fields | plain for event in events]
+        for name, values in computed.items():
+            if name not in ATTRIBUTES:
+                for fields, value in zip(every, values, strict=True):
+                    fields[name] = value
+        return every
 
 
 def build_step(table: object, known: Mapping[str, type]) -> IStep:
@@ -120,15 +145,16 @@ def compile_pipeline(match: str | None, steps: Sequence[IStep] = ()) -> Callable
     stages: list[Callable[[Sequence[Event]], list[Event]]] = [step.apply for step in steps]
     if match is not None:
         stages.insert(0, Match(match).select)
-    if len(stages) == 1:
-        return stages[0]
+    if not stages:
+        return list
+    first, *others = stages
 
     def pipeline(events: Sequence[Event]) -> list[Event]:
-        passed = list(events)
-        for stage in stages:
+        passed = first(events)
+        for stage in others:
             if not passed:
                 break
             passed = stage(passed)
         return passed
 
-    return pipeline
+    return pipeline if others else first

@@ -29,26 +29,40 @@ Of an event's object three keys are taken out, where they hold what they should;
 
 from __future__ import annotations
 
+import datetime as dt
 import re
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import repeat
+from operator import add, attrgetter, itemgetter
+from types import GenericAlias
 from typing import Annotated, Any
 
 import msgspec
 from zope.interface import implementer
 
 from eventserver.decoders._common import DecoderOptions, contexts, peers, suffixes
-from eventserver.decoders._timestamps import read_value
+from eventserver.decoders._timestamps import UTC, read_value, to_utc
 from eventserver.event import Batch, Event, undecodable
 from eventserver.interfaces import IDecoder
 from eventserver.options import Doc
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
-_DIGITS_AS_0 = bytes(48 if 48 <= byte < 58 else byte for byte in range(256))
-#: All but the opening brackets and LF: what is left of a frame without these shows how deep it can be nested.
-_NOT_OUTLINE = bytes(set(range(256)) - set(b"{[\n"))
 #: The least bytes that a key takes in a frame: `"":1,`.
 _BYTES_PER_KEY = 5
 _BOM = b"\xef\xbb\xbf"
+
+#: How deep the objects are nested, at most, that are decoded a batch at a time: the decoder's size doubles with each.
+_USUAL_DEPTH = 8
+_FEW = 4
+_FIRST, _LAST = itemgetter(0), itemgetter(-1)
+_GET: Any = dict.get
+_POP: Any = dict.pop
+_BRACE, _END_BRACE = {ord("{")}, {ord("}")}
+#: What `read_value` wants between date and time, and how long that is at least.
+_ZONE = attrgetter("tzinfo")
+_SEPARATOR, _SEPARATORS, _SHORTEST_STAMP = itemgetter(10), set("Tt "), 16
 
 
 class JsonOptions(DecoderOptions, frozen=True, kw_only=True):
@@ -76,46 +90,76 @@ class JsonDecoder:
         self._time_key: str | None = options.time_key or None
         self._type_key: str | None = options.type_key or None
         self._decoder = msgspec.json.Decoder()
+        self._usual = _usual_decoder(min(options.max_depth, _USUAL_DEPTH))
 
     def decode(self, batch: Batch) -> list[Event]:
         """The events of the batch. Never raises."""
-        values = self._whole(batch.frames)
-        if values is None:
-            return self._one_by_one(batch)
-        batch_id = batch.id
-        return [
-            self._event(batch_id + suffix, value, batch, peer, context)
-            for value, suffix, peer, context in zip(
-                values, suffixes(len(values)), peers(batch), contexts(batch), strict=False
-            )
-        ]
+        # The columns pay from a few frames on.
+        values = self._whole(batch.frames) if len(batch.frames) >= _FEW else None
+        return self._one_by_one(batch) if values is None else self._all_events(batch, values)
 
     def _whole(self, frames: list[bytes]) -> list[dict[str, Any]] | None:
         """One object for each frame, decoded in one call; None if a frame needs a look of its own."""
-        if not frames:
-            return []
-        block = b"\n".join(frames)
-        outlines = block.translate(None, _NOT_OUTLINE).split(b"\n")
-        # One line a frame, each from "{" to "}". A value that ends in another frame than it began in would need a
-        # comma, a colon or a bracket at the joint: so no frame can get into another's event.
-        if len(outlines) != len(frames) or block.count(b"}\n{") != len(frames) - 1 or block[:1] + block[-1:] != b"{}":
-            return None
-        options = self._options
-        # No frame nests deeper than it has opening brackets.
-        if max(map(len, outlines)) > options.max_depth:
-            return None
-        if max(map(len, frames)) > options.max_keys * _BYTES_PER_KEY or _may_have_long_number(block):
-            return None
         try:
-            values: list[dict[str, Any]] = self._decoder.decode_lines(block)
-        except (ValueError, RecursionError):
+            if set(map(_FIRST, frames)) != _BRACE or set(map(_LAST, frames)) != _END_BRACE:
+                return None
+            max_keys = self._options.max_keys
+            if max(map(len, frames)) > max_keys * _BYTES_PER_KEY and any(_may_have_keys(max_keys, f) for f in frames):
+                return None
+            values = self._usual.decode_lines(b"\n".join(frames))
+        except (ValueError, IndexError):
             return None
+        # Every frame goes from "{" to "}". A value that ends in another frame than it began in would need a comma, a
+        # colon or a bracket at the joint, so each frame has one value at least: and none has the event of another.
         return values if len(values) == len(frames) else None
+
+    def _all_events(self, batch: Batch, values: list[dict[str, Any]]) -> list[Event]:
+        """The event of each object, column by column: object by object takes half as long again."""
+        received = batch.received
+        messages = self._messages(values)
+        times = self._times(values, received)
+        kinds = self._kinds(values)
+        ids = map(add, repeat(batch.id), suffixes(batch))
+        return list(
+            map(Event, ids, times, repeat(received), repeat(batch.listener), peers(batch), kinds, messages, values,
+                contexts(batch))
+        )  # fmt: skip
+
+    def _messages(self, values: list[dict[str, Any]]) -> list[str]:
+        found: list[Any] = list(map(_GET, values, repeat(self._message_key), repeat("")))
+        if set(map(type, found)) != {str}:
+            return list(map(self._message, values))
+        _remove(self._message_key, values)
+        return found
+
+    def _times(self, values: list[dict[str, Any]], received: dt.datetime) -> list[dt.datetime]:
+        found: list[Any] = list(map(_GET, values, repeat(self._time_key), repeat(received)))
+        kinds = set(map(type, found))
+        if kinds == {dt.datetime}:
+            return found
+        if kinds == {str} and min(map(len, found)) >= _SHORTEST_STAMP and set(map(_SEPARATOR, found)) <= _SEPARATORS:
+            # What `read_value` does with a text.
+            try:
+                times = list(map(dt.datetime.fromisoformat, found))
+                if set(map(_ZONE, times)) != {UTC}:
+                    times = list(map(to_utc, times))
+            except ValueError:
+                pass
+            else:
+                _remove(self._time_key, values)
+                return times
+        return [self._time(value, received) for value in values]
+
+    def _kinds(self, values: list[dict[str, Any]]) -> Iterable[str]:
+        found: list[Any] = list(map(_GET, values, repeat(self._type_key)))
+        if found.count(None) == len(found):
+            return repeat(self._type)
+        return list(map(self._kind, values))
 
     def _one_by_one(self, batch: Batch) -> list[Event]:
         events: list[Event] = []
         for index, (frame, suffix, peer, context) in enumerate(
-            zip(batch.frames, suffixes(len(batch.frames)), peers(batch), contexts(batch), strict=False)
+            zip(batch.frames, suffixes(batch), peers(batch), contexts(batch), strict=False)
         ):
             try:
                 values = self._values(frame)
@@ -131,6 +175,11 @@ class JsonDecoder:
 
     def _values(self, frame: bytes) -> list[dict[str, Any]]:
         """The objects of a frame, within the limits. Raises `ValueError` with the reason, or `RecursionError`."""
+        if not _may_have_keys(self._options.max_keys, frame):
+            try:
+                return [self._usual.decode(frame)]
+            except ValueError:
+                pass
         text = frame.strip(b" \t\r\n\0").removeprefix(_BOM)
         if not text:
             return []
@@ -140,7 +189,7 @@ class JsonDecoder:
             raise ValueError("JSON, but neither an object nor an array of objects")
         options = self._options
         brackets = text.count(b"{") + text.count(b"[")
-        many_keys = len(text) > options.max_keys * _BYTES_PER_KEY
+        many_keys = _may_have_keys(options.max_keys, text)
         if brackets > options.max_depth or many_keys or _LONG_NUMBER.search(text):
             for one in values:
                 _inspect(one, 1 if value is one else 2, options)
@@ -148,31 +197,52 @@ class JsonDecoder:
 
     def _event(self, event_id: str, value: dict[Any, Any], batch: Batch, peer: str, context: dict[str, Any]) -> Event:
         """The event that an object becomes; the object itself, less what is taken out, is its `fields`."""
-        received = time = batch.received
+        message, time, kind = self._message(value), self._time(value, batch.received), self._kind(value)
+        return Event(event_id, time, batch.received, batch.listener, peer, kind, message, value, context)
+
+    def _message(self, value: dict[Any, Any]) -> str:
         message = value.get(self._message_key)
         if type(message) is str:
             del value[self._message_key]
-        else:
-            message = "" if message is None else msgspec.json.encode(message).decode()
-        stamp = value.get(self._time_key)
-        if stamp is not None and (found := read_value(stamp)) is not None:
-            time = found
-            del value[self._time_key]
+            return message
+        return "" if message is None else msgspec.json.encode(message).decode()
+
+    def _time(self, value: dict[Any, Any], received: dt.datetime) -> dt.datetime:
+        found = value.get(self._time_key)
+        time = None if found is None else read_value(found)
+        if time is None:
+            return received
+        del value[self._time_key]
+        return time
+
+    def _kind(self, value: dict[Any, Any]) -> str:
         kind = value.get(self._type_key)
         if kind and type(kind) is str:
             del value[self._type_key]
-        else:
-            kind = self._type
-        return Event(event_id, time, received, batch.listener, peer, kind, message, value, context)
+            return kind
+        return self._type
 
 
-def _may_have_long_number(block: bytes) -> bool:
-    """False if there is no run of 19 digits, which is what an integer from 2^63 takes.
+def _remove(key: str | None, values: list[dict[str, Any]]) -> None:
+    list(map(_POP, values, repeat(key), repeat(None)))
 
-    Every second byte is enough to look at: it holds nine digits of such a run, and not of a time stamp or of an epoch
-    in microseconds. A regular expression takes twenty times as long.
+
+@lru_cache(maxsize=16)
+def _usual_decoder(depth: int) -> msgspec.json.Decoder[dict[str, Any]]:
+    """Decodes objects nested up to `depth` whose integers have 64 bits; refuses all others.
+
+    With these types msgspec checks what would take a third of the time to look for in the bytes.
     """
-    return b"000000000" in block[::2].translate(_DIGITS_AS_0)
+    plain: Any = str | Annotated[int, msgspec.Meta(ge=_LEAST, le=_MOST)] | float | bool | None
+    child = plain
+    for _ in range(depth - 1):
+        child = plain | GenericAlias(list, child) | GenericAlias(dict, (str, child))
+    return msgspec.json.Decoder(GenericAlias(dict, (str, child)))
+
+
+def _may_have_keys(most: int, text: bytes) -> bool:
+    """False if the text cannot have more than `most` keys."""
+    return len(text) > most * _BYTES_PER_KEY and text.count(b":") > most
 
 
 def _inspect(value: dict[str, Any], depth: int, options: JsonOptions) -> None:
