@@ -214,7 +214,8 @@ class IReader(Interface):
     """One cursor in a journal, and what lies before it. Made by `IJournal.reader`."""
 
     name: str = Attribute("The handler's name.")
-    position: int = Attribute("Frames passed: the position that was committed last.")
+    position: int = Attribute("Frames passed: the position that was committed last, and what it skipped from there.")
+    skipped: int = Attribute("Frames of other listeners that the cursor moved over without being told to.")
 
     def read(max_bytes: int) -> list[Entry] | Deferred[list[Entry]]:
         """The committed entries that come next and have not been read, at most `max_bytes` (soft by one entry).
@@ -247,8 +248,11 @@ class IJournal(Interface):
         Synchronous; the commit may come later. A journal in memory commits before it returns.
         """
 
-    def reader(name: str, position: int | None = None) -> IReader:
-        """The cursor of that name; a new one starts at `position`, or at the head."""
+    def reader(name: str, position: int | None = None, listeners: Collection[str] | None = None) -> IReader:
+        """The cursor of that name; a new one starts at `position`, or at the head.
+
+        With `listeners` it gets only their entries: with none of these before it, it is at the head without being moved.
+        """
 
     def drop_reader(name: str) -> None:
         """Forget a cursor, and what is parked for it; what it alone held is freed."""

@@ -111,9 +111,7 @@ class SyslogDecoder:
         broken: list[int] = []
         events: list[Event] = []
         add = events.append
-        for line, suffix, peer, context in zip(
-            lines, suffixes(len(lines)), peers(batch), contexts(batch), strict=False
-        ):
+        for line, suffix, peer, context in zip(lines, suffixes(batch), peers(batch), contexts(batch), strict=False):
             # The usual RFC 5424 line, here and not in a function of its own, which would cost a fifth more.
             parts = line.split(" ", 6)
             if parts[0] in _VERSION_1 and len(parts) == 7:

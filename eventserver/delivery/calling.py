@@ -42,14 +42,21 @@ class Caller:
         self._running: set[_Lane] = set()
         self._cancelled = False
 
-    def call(self, items: list[Any], lanes: int) -> None:
-        """Hand over `items`, split into at most `lanes` lanes by sender."""
+    def call(self, items: list[Any], lanes: int) -> bool:
+        """Hand over `items`, split into at most `lanes` lanes by sender.
+
+        True if all of it was done at once, and well: then `done` is not called.
+        """
+        if self._cancelled:
+            return False
         groups = lanes_of(items, lanes) if lanes > 1 else [items]
-        self._outcomes = []
         self._pending = len(groups)
+        if self._pending == 1:
+            return self._call_lane(items)
         for group in groups:
-            if not self._cancelled:
-                self._call_lane(group)
+            if not self._cancelled and self._call_lane(group):
+                self._finished(group, None)
+        return False
 
     def cancel(self) -> None:
         """Cancel what runs, and call nothing more."""
@@ -57,18 +64,19 @@ class Caller:
         for lane in list(self._running):
             lane.cancel()
 
-    def _call_lane(self, items: list[Any]) -> None:
+    def _call_lane(self, items: list[Any]) -> bool:
+        """Whether the call is over, and went well; else `_finished` is called, now or later."""
         try:
-            deferred = as_deferred(self._handler.handle(items), self._reactor)
+            result = self._handler.handle(items)
+            deferred = None if result is None else as_deferred(result, self._reactor)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             # SystemExit and asyncio's CancelledError too: a handler's own affair must not stop the loop.
             self._finished(items, error)
-            return
+            return False
         if deferred is None:
-            self._finished(items, None)
-            return
+            return True
         lane = _Lane(deferred, self._reactor, self._timeout, self._overdue)
         self._running.add(lane)
 
@@ -77,6 +85,7 @@ class Caller:
             self._finished(items, error)
 
         lane.run(settled)
+        return False
 
     def _finished(self, items: list[Any], error: BaseException | None) -> None:
         self._outcomes.append((items, error))

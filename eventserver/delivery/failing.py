@@ -47,6 +47,8 @@ class Failures:
         self.again: list[Any] = []
         self.rest: list[Any] = []
         self.refused = False
+        self.calm = True
+        """Whether nothing has failed that is not settled: then successes change nothing here, and are not told."""
         self.unwell: str | None = None
         """Why the destination is unwell; None while it is well."""
         self._name = name
@@ -81,6 +83,7 @@ class Failures:
         """A call is over its time, was cancelled, and runs on: nothing else can be called until it ends."""
         self._log.error("overdue", "handler {name}: a call that was cancelled does not end", name=self._name)
         self.unwell = OVERDUE
+        self.calm = False
 
     def call_over(self) -> None:
         """A call has ended after all, if it was overdue."""
@@ -92,6 +95,7 @@ class Failures:
         if self._attempts:
             self._attempts = {}
         self._well()
+        self.calm = not (self._parked_in_a_row or len(self._parking))
 
     def _well(self) -> None:
         self._backoff.reset()
@@ -114,6 +118,7 @@ class Failures:
 
         `entries` are those of the pile, where the frame of an event is looked up.
         """
+        self.calm = False
         verdict = verdict_of(error)
         self._counters.failures[verdict] += 1
         if isinstance(error, PartialFailure):

@@ -55,7 +55,7 @@ class Delivery:
     ) -> None:
         self.name = name
         self.handler = handler
-        self.counters = counters
+        self._counters = counters
         self.when_full = settings.when_full
         self.max_lag = int(settings.max_lag)
         self.required_for_ack = settings.required_for_ack
@@ -63,12 +63,14 @@ class Delivery:
         self._journal = journal
         self._decoding = decoding
         self._reactor = reactor
+        self._seconds = reactor.seconds
         self._now = now
         self._moved = moved
         self._expired = expired
         self._reply = reply
-        self._reader = journal.reader(name, position)
+        self._reader = journal.reader(name, position, listeners)
         self._start = self._reader.position
+        self._skipped = 0
         self._log = Logger(namespace=f"handler.{name}")
         self._parking = ParkingLot(name, reactor.seconds, now)
         self._builder = PileBuilder(
@@ -95,6 +97,8 @@ class Delivery:
         timeout = 0.0 if getattr(handler, "times_itself", False) else float(settings.timeout)
         self._caller = Caller(handler, reactor, timeout, self._called, self._failures.overdue)
         self._size = PileSize(settings.max_events)
+        self._lanes = settings.concurrency
+        self._narrow = listeners is not None
         # The current pile, what of it is still to be called, and the parked event that a call is about.
         self._pile: Pile | None = None
         self._todo: deque[list[Any]] = deque()
@@ -107,6 +111,15 @@ class Delivery:
         self._drained: Deferred[None] | None = None
 
     # What others see
+
+    @property
+    def counters(self) -> HandlerCounters:
+        """What the handler was given, and what became of it."""
+        # What the cursor moves over by itself costs nothing until somebody looks.
+        skipped = self._reader.skipped
+        self._counters.passed += skipped - self._skipped
+        self._skipped = skipped
+        return self._counters
 
     @property
     def position(self) -> int:
@@ -140,22 +153,27 @@ class Delivery:
         self._started = True
         records = self._journal.parked(self.name)
         restored = self._parking.restore(records, self.handler.wants)
-        self.counters.parked = self.counters.parked_at_start = restored
+        self._counters.parked = self._counters.parked_at_start = restored
+        self._failures.calm = not restored
         self._set_parking_timer()
         self.wake()
 
     def wake(self) -> None:
         """There may be something to do: called after each commit. Runs the loop here and now, if it is idle."""
-        if not self._started or self._running or self._calling:
+        if not self._started or self._running or self._calling or (self._drained is None and self._at_rest()):
             return
         if self._timer is not None and self._failures.suspicious and not self._probing.soon:
             # Something new may show that the destination is well: it need not wait for long.
-            soon = max(self._probing.again, self._reactor.seconds())
+            soon = max(self._probing.again, self._seconds())
             if self._timer.getTime() > soon:
                 self._probing.soon = True
                 self._timer.cancel()
-                self._wait(soon - self._reactor.seconds())
+                self._wait(soon - self._seconds())
         self._run()
+
+    def _at_rest(self) -> bool:
+        """Whether all is done that there is, and nothing has ever failed that is not settled."""
+        return self._pile is None and self._failures.calm and self._reader.position == self._journal.committed
 
     def expire_oldest(self) -> None:
         """Give up the oldest batch before the cursor (`when_full = "drop_oldest"`); what is in flight is not lost."""
@@ -163,7 +181,7 @@ class Delivery:
         in_flight = self._pile.end if self._pile is not None else 0
         end = self._reader.expire_oldest()
         self._builder.expire(end)
-        self.counters.expired += max(0, end - max(position, in_flight))
+        self._counters.expired += max(0, end - max(position, in_flight))
         # What is in flight may yet be delivered, but nobody can promise that any more.
         self._expired(self.name, position, end)
         self._moved()
@@ -212,14 +230,15 @@ class Delivery:
 
     def _run(self) -> None:
         self._running = True
-        until = self._reactor.seconds() + SLICE
+        until = self._seconds() + SLICE
         try:
-            while self._started and self._step():
-                if self._timer is None and not self._calling and self._reactor.seconds() >= until:
+            while self._started and self._step() and not (self._drained is None and self._at_rest()):
+                if self._timer is None and not self._calling and self._seconds() >= until:
                     self._wait(0)
         finally:
             self._running = False
-        self._check_drained()
+        if self._drained is not None:
+            self._check_drained()
 
     def _step(self) -> bool:
         """One call, or one move of the cursor. False if there is nothing to do before something happens."""
@@ -242,27 +261,35 @@ class Delivery:
             return True
         if waiting:
             return False
-        self._origins = {}
+        if self._narrow:
+            self._builder.expire(self._reader.position)
+        if self._reply is not None:
+            self._origins = {}
         if (pile := self._take()) is None:
             return False
         self._pile = pile
-        if pile.items:
-            self._todo.append(pile.items)
+        if not pile.items or self._call(pile.items):
+            self._finish_pile(pile)
         return True
 
     def _take(self) -> Pile | None:
         pile = self._builder.take(self._size.limit)
         if pile is not None:
+            counters = self._counters
             if self.handler.wants == "events":
-                self.counters.filtered += pile.decoded - len(pile.items)
-            self.counters.decoded += pile.decoded
+                counters.filtered += pile.decoded - len(pile.items)
+            counters.decoded += pile.decoded
             if self._reply is not None:
                 self._origins |= {entry.batch.id: entry for entry in pile.entries}
         return pile
 
     def _finish_pile(self, pile: Pile) -> None:
         self._pile = None
-        self.counters.passed += pile.end - pile.start
+        self._counters.passed += pile.end - pile.start
+        if self._failures.calm:
+            self._journal.commit_cursor(self.name, pile.end)
+            self._moved()
+            return
         was_unwell = self._failures.unwell is not None
         self._failures.pile_done()
         if was_unwell:
@@ -285,13 +312,22 @@ class Delivery:
             self._retry()
         self.wake()
 
-    def _call(self, items: list[Any]) -> None:
+    def _call(self, items: list[Any]) -> bool:
+        """Call the handler. True if it is done, well, and nothing else is on our mind; else `_called` is, or will be."""
         self._calling = True
-        self.counters.calls += 1
-        started = self._reactor.seconds()
-        lanes = self._settings.concurrency if len(items) > 1 else 1
-        self._caller.call(items, lanes)
-        self._size.took(count_of(items), self._reactor.seconds() - started)
+        self._counters.calls += 1
+        started = self._seconds()
+        done = self._caller.call(items, self._lanes if len(items) > 1 else 1)
+        count = count_of(items)
+        self._size.took(count, self._seconds() - started)
+        if not done:
+            return False
+        if not (self._failures.calm and self._started and self._attempting is None):
+            self._called([(items, None)])
+            return False
+        self._calling = False
+        self._counters.delivered += count
+        return True
 
     def _called(self, outcomes: list[Outcome]) -> None:
         self._calling = False
@@ -306,7 +342,7 @@ class Delivery:
         if attempt is not None:
             self._commit(self._reader.position)
         self._sort_out()
-        if self.counters.parked or was_unwell is not None:
+        if self._counters.parked or was_unwell is not None:
             self._set_parking_timer()
         if not self._running:
             self.wake()
@@ -346,10 +382,10 @@ class Delivery:
         failures = self._failures
         waiting, failures.waiting = failures.waiting, []
         if failures.suspicious:
-            self._probing.begin(singles(waiting), self._newer(), self._reactor.seconds())
+            self._probing.begin(singles(waiting), self._newer(), self._seconds())
             self._probe()
             return
-        self.counters.redelivered += count_of(waiting)
+        self._counters.redelivered += count_of(waiting)
         if self._settings.ordered:
             first, *waiting = singles(waiting)
             self._todo.append([first])
@@ -362,10 +398,10 @@ class Delivery:
         failures.waiting = []
         if not failures.suspicious:
             if suspects := probing.end():
-                self.counters.redelivered += count_of(suspects)
+                self._counters.redelivered += count_of(suspects)
                 self._todo.append(suspects)
         elif not failures.refused and (item := probing.next()) is not None:
-            self.counters.redelivered += 1
+            self._counters.redelivered += 1
             self._todo.append([item])
         else:
             failures.waiting = probing.end()

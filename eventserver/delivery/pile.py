@@ -146,7 +146,8 @@ class PileBuilder:
 
     def _take(self, pile: Pile, entry: Entry, max_events: int, max_bytes: int) -> int:
         """Add what fits of an entry to the pile; returns the bytes that it counts for, 0 if nothing fits."""
-        start = self._next - entry.first
+        # What lies between two entries is not for this reader.
+        start = max(0, self._next - entry.first)
         count = len(entry.batch.frames)
         fits = entry.size <= max_bytes
         room = max_events - (pile.decoded if self._wants == "frames" else len(pile.items))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
@@ -48,9 +49,11 @@ class Framer:
     depend on the bytes alone, not on how the network cut them.
     """
 
+    # Every connection has one, and most are idle.
+    __slots__ = ("_dead", "_found", "_limit", "_oversize", "faults")
+
     def __init__(self, options: FramerOptions) -> None:
         self.faults: Sequence[Fault] = ()
-        self._found: list[Fault] = []
         self._limit = int(options.max_frame)
         self._oversize = options.oversize
         self._dead = False
@@ -62,7 +65,7 @@ class Framer:
 
     def _report(self, reason: str, frame: int | None, fatal: bool = False) -> None:
         if not self.faults:
-            self._found = []
+            self._found: list[Fault] = []
             self.faults = self._found
         self._found.append(Fault(reason, frame, fatal))
         self._dead = self._dead or fatal
@@ -87,6 +90,12 @@ class Framer:
                 return
 
 
+@functools.cache
+def _prefixes(ending: bytes) -> tuple[bytes, ...]:
+    """What may be the beginning of a delimiter, longest first."""
+    return tuple(ending[:n] for n in range(len(ending) - 1, 0, -1))
+
+
 class Line:
     """The line in progress: what has come of it, never more than `limit` bytes.
 
@@ -105,7 +114,7 @@ class Line:
         self.skipping = False
         self._limit = limit
         self._ending = ending
-        self._prefixes = [ending[:n] for n in range(len(ending) - 1, 0, -1)]
+        self._prefixes = _prefixes(ending)
         self._matched = 0  # how many bytes of `ending` the line ends with
         self._beyond = 0  # how many of those lie beyond the limit and are not in `held`
 

@@ -19,23 +19,25 @@ _MAX_DELIMITER = 16
 
 
 class _DelimitedFramer(Framer):
-    """Cuts at a delimiter. One split a call, and no work on bytes that were searched before."""
+    """Cuts at a delimiter. One split a call, and no work on bytes that were searched before.
+
+    `partial` is True while there is a line without its delimiter.
+    """
+
+    __slots__ = ("_delimiter", "_line", "_strip", "partial")
 
     def __init__(self, options: FramerOptions, delimiter: bytes) -> None:
         super().__init__(options)
         self._delimiter = delimiter
         self._strip = delimiter == _LF
-        self._line = Line(self._limit, CRLF if self._strip else delimiter)
-
-    @property
-    def partial(self) -> bool:
-        """True while there is a line without its delimiter."""
-        return not self._dead and bool(self._line)
+        # Made when it is needed first: most connections send whole lines.
+        self._line: Line | None = None
+        self.partial = False
 
     @property
     def held(self) -> int:
         """The bytes that are carried to the next call; never more than `max_frame`."""
-        return len(self._line.held)
+        return 0 if self._line is None else len(self._line.held)
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that `data` completes, without their delimiters.
@@ -43,65 +45,99 @@ class _DelimitedFramer(Framer):
         A line over `max_frame` is cut (or refused) at once, and skipped up to its delimiter.
         """
         self.faults = ()
-        frames: list[bytes] = []
-        line = self._line
+        if self.partial:
+            return self._go_on(data)
         if self._dead:
-            return frames
-        if line.skipping:
-            data = self._skip(data)
-        if self._delimiter not in line.window(data):
-            self._carry(data, frames)
-            return frames
-        # What is held holds no delimiter, so it is joined and searched again once in its life.
-        held = line.take()
-        block = held + data if held else data
-        frames = block.split(self._delimiter)
+            return []
+        frames = data.split(self._delimiter)
         tail = frames.pop()
-        if self._strip and b"\r" in block:
+        if self._strip and b"\r" in data:
             frames = [frame.removesuffix(b"\r") for frame in frames]
-        if len(block) > self._limit and max(map(len, frames)) > self._limit:
-            lines, frames = frames, []
-            self._limited(lines, frames)
-        self._carry(tail, frames)
+        if len(data) > self._limit:
+            frames = self._within_limit(frames)
+        if tail:
+            self._carry(tail, frames)
         return frames
 
     def finish(self) -> list[bytes]:
         """The unterminated last line, if there is one. A CR at its end stays: no LF followed it."""
         self.faults = ()
-        frames: list[bytes] = []
-        text = self._line.take()
-        if text:
-            self._limited((text,), frames)
-        return frames
+        text = self.rest()
+        return self._within_limit([text]) if text else []
 
     def rest(self) -> bytes:
         """The unterminated line; nothing of one that is being skipped."""
-        return self._line.take()
+        self.partial = False
+        return b"" if self._line is None else self._line.take()
 
     def wrap(self, payload: bytes) -> bytes:
         """The payload and the delimiter."""
         return payload + self._delimiter
 
-    def _carry(self, tail: bytes, frames: list[bytes]) -> None:
-        if tail and not self._dead:
-            head = self._line.add(tail)
-            if head is not None:
-                self._overflow(head, frames)
+    def _go_on(self, data: bytes) -> list[bytes]:
+        """As `feed`, in the middle of a line."""
+        line = self._line
+        assert line is not None, "there is a line in progress"
+        frames: list[bytes] = []
+        if line.skipping:
+            data = self._skip(line, data)
+            if not data:
+                return frames
+        if self._delimiter not in line.window(data):
+            self._carry(data, frames)
+            return frames
+        # What is held holds no delimiter, at most the beginning of one: it is not searched again, nor copied often.
+        held = line.take()
+        self.partial = False
+        start = max(0, len(held) - len(self._delimiter) + 1)
+        frames = (held[start:] + data).split(self._delimiter)
+        frames[0] = held[:start] + frames[0]
+        tail = frames.pop()
+        if self._strip and (b"\r" in data or b"\r" in held):
+            frames = [frame.removesuffix(b"\r") for frame in frames]
+        if len(frames[0]) > self._limit or len(data) > self._limit:
+            frames = self._within_limit(frames)
+        if tail:
+            self._carry(tail, frames)
+        return frames
 
-    def _skip(self, data: bytes) -> bytes:
+    def _within_limit(self, lines: list[bytes]) -> list[bytes]:
+        """Whole lines, of which those over the limit are cut or refused."""
+        if max(map(len, lines), default=0) <= self._limit:
+            return lines
+        frames: list[bytes] = []
+        self._limited(lines, frames)
+        return frames
+
+    def _carry(self, tail: bytes, frames: list[bytes]) -> None:
+        if self._dead:
+            return
+        line = self._line
+        if line is None:
+            line = self._line = Line(self._limit, CRLF if self._strip else self._delimiter)
+        head = line.add(tail)
+        self.partial = True
+        if head is not None:
+            self._overflow(head, frames)
+            self.partial = not self._dead
+
+    def _skip(self, line: Line, data: bytes) -> bytes:
         """What comes after the line that is being skipped; nothing if its delimiter is not in `data`."""
-        window = self._line.window(data)
+        window = line.window(data)
         at = window.find(self._delimiter)
         if at < 0:
-            self._line.pass_over(data)
+            line.pass_over(data)
             return b""
-        self._line.take()
+        line.take()
+        self.partial = False
         return window[at + len(self._delimiter) :]
 
 
 @implementer(IFramer)
 class LinesFramer(_DelimitedFramer):
     """Lines. With the default delimiter LF a CR before it is stripped; any other is taken literally."""
+
+    __slots__ = ()
 
     class Options(FramerOptions, frozen=True, kw_only=True):
         """The options of `framing = "lines"`."""
@@ -128,6 +164,8 @@ class LinesFramer(_DelimitedFramer):
 @implementer(IFramer)
 class NulFramer(_DelimitedFramer):
     """Frames that end with a NUL byte, as GELF over TCP and some syslog senders write them."""
+
+    __slots__ = ()
 
     class Options(FramerOptions, frozen=True, kw_only=True):
         """The options of `framing = "nul"`."""

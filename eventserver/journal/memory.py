@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -37,12 +37,11 @@ class MemoryJournal:
         self.head = 0
         self.forgotten = 0
         self._log_forgotten = log_forgotten
-        self._appended_bytes = 0
-        # Entries by serial number, from `_tail` to `_next`: any reader finds its place in O(1).
-        self._entries: dict[int, Entry] = {}
-        self._tail = 0
-        self._next = 0
+        # What some reader has yet to pass, oldest first.
+        self._entries: deque[Entry] = deque()
         self._readers: dict[str, MemoryReader] = {}
+        # By listener, who wants its batches: found out once, not for every batch.
+        self._wanting: dict[str, list[MemoryReader]] = {}
         self._callbacks: list[Callable[[], None]] = []
         self._parked: OrderedDict[tuple[str, str], Parked] = OrderedDict()
 
@@ -54,34 +53,42 @@ class MemoryJournal:
         self._callbacks.append(callback)
 
     def append(self, batch: Batch, size: int) -> int:
-        self.head = head = self.head + len(batch.frames)
-        readers = len(self._readers)
-        self._appended_bytes += size
-        if readers:
+        first = self.head
+        self.head = head = first + len(batch.frames)
+        wanting = self._wanting.get(batch.listener)
+        if wanting is None:
+            wanting = self._wanting[batch.listener] = [r for r in self._readers.values() if r.wants(batch.listener)]
+        if wanting:
             self.size += size
-            self._entries[self._next] = Entry(head, batch, size, readers)
-            self._next += 1
+            entry = Entry(head, batch, size, len(wanting))
+            self._entries.append(entry)
+            for reader in wanting:
+                reader.arrived(entry, first)
             for callback in self._callbacks:
                 callback()
         return head
 
-    def reader(self, name: str, position: int | None = None) -> MemoryReader:
+    def reader(
+        self, name: str, position: int | None = None, listeners: Collection[str] | None = None
+    ) -> MemoryReader:
         if name not in self._readers:
-            self._readers[name] = MemoryReader(name, self)
+            self._readers[name] = MemoryReader(name, self, listeners)
+            self._wanting = {}
         return self._readers[name]
 
     def drop_reader(self, name: str) -> None:
         reader = self._readers.pop(name)
+        self._wanting = {}
         reader.pass_to(self.head)
-        self._free()
+        self.free()
         for key in [key for key in self._parked if key[0] == name]:
             self._take_out(key)
 
     def commit_cursor(
         self, name: str, position: int, parked: Sequence[Parked] = (), settled: Collection[str] = ()
     ) -> None:
-        self._readers[name].pass_to(position)
-        self._free()
+        if self._readers[name].pass_to(position):
+            self.free()
         for event_id in settled:
             self._take_out((name, event_id))
         for one in parked:
@@ -91,18 +98,17 @@ class MemoryJournal:
         if self._parked_bytes > self.max_parked_bytes:
             self._forget()
 
+    def free(self) -> None:
+        """Let go of what every reader has passed."""
+        entries = self._entries
+        while entries and not entries[0].readers_left:
+            self.size -= entries.popleft().size
+
     def _take_out(self, key: tuple[str, str]) -> Parked | None:
         one = self._parked.pop(key, None)
         if one is not None:
             self._parked_bytes -= _weight(one)
         return one
-
-    def _free(self) -> None:
-        entries = self._entries
-        while (entry := entries.get(self._tail)) is not None and not entry.readers_left:
-            del entries[self._tail]
-            self._tail += 1
-            self.size -= entry.size
 
     def _forget(self) -> None:
         excess = self._parked_bytes - self.max_parked_bytes
@@ -122,7 +128,10 @@ class MemoryJournal:
         return [one for (handler, _), one in self._parked.items() if handler == name]
 
     def oldest(self) -> list[str]:
-        return [reader.name for reader in self._readers.values() if reader.held == self._tail < self._next]
+        if not self._entries:
+            return []
+        oldest = self._entries[0]
+        return [reader.name for reader in self._readers.values() if reader.oldest is oldest]
 
     def info(self) -> Mapping[str, Any]:
         return {
@@ -146,42 +155,88 @@ def _weight(parked: Parked) -> int:
 
 @implementer(IReader)
 class MemoryReader:
-    """One handler's cursor in a `MemoryJournal`; starts at the head, since there is no history before it."""
+    """One handler's cursor in a `MemoryJournal`; starts at the head, since there is no history before it.
 
-    def __init__(self, name: str, journal: MemoryJournal) -> None:
+    Batches of listeners that are not among `listeners` never come here, and cost nothing: with nothing else before it
+    the cursor is at the head, wherever that is.
+    """
+
+    def __init__(self, name: str, journal: MemoryJournal, listeners: Collection[str] | None = None) -> None:
         self.name = name
-        self.position = journal.head
-        self.held = journal._next
-        """The serial number of the oldest entry that the cursor has not passed."""
-        self._unread = journal._next
+        self._listeners = None if listeners is None else frozenset(listeners)
         self._journal = journal
-        self._passed_bytes = journal._appended_bytes
+        self._position = journal.head
+        # What the cursor has not passed, and what of it has not been read.
+        self._before: deque[Entry] = deque()
+        self._unread: deque[Entry] = deque()
+        self._lag = 0
+        self._skipped = 0
+
+    @property
+    def position(self) -> int:
+        return self._position if self._before else self._journal.head
+
+    @property
+    def skipped(self) -> int:
+        """Frames of other listeners that the cursor has moved over by itself."""
+        return self._skipped + self.position - self._position
+
+    @property
+    def oldest(self) -> Entry | None:
+        """The oldest entry that the cursor has not passed."""
+        return self._before[0] if self._before else None
+
+    def wants(self, listener: str) -> bool:
+        """Whether batches of the listener come here."""
+        return self._listeners is None or listener in self._listeners
+
+    def arrived(self, entry: Entry, first: int) -> None:
+        """An entry that begins at `first` is appended."""
+        if not self._before and first != self._position:
+            self._skip_to(first)
+        self._before.append(entry)
+        self._unread.append(entry)
+        self._lag += entry.size
 
     def read(self, max_bytes: int) -> list[Entry] | Deferred[list[Entry]]:
-        entries, found, size = self._journal._entries, [], 0
-        while size < max_bytes and (entry := entries.get(self._unread)) is not None:
+        unread, found, size = self._unread, [], 0
+        while unread and size < max_bytes:
+            entry = unread.popleft()
             found.append(entry)
             size += entry.size
-            self._unread += 1
         return found
 
     def lag_bytes(self) -> int:
-        return self._journal._appended_bytes - self._passed_bytes
+        return self._lag
 
     def expire_oldest(self) -> int:
-        if (entry := self._journal._entries.get(self.held)) is not None:
-            self.pass_to(entry.end)
-            self._journal._free()
-        return self.position
+        if not self._before:
+            return self.position
+        end = self._before[0].end
+        if self.pass_to(end):
+            self._journal.free()
+        return end
 
-    def pass_to(self, position: int) -> None:
-        """Move the cursor forward, and let go of the entries that end at or before it."""
-        if position <= self.position:
-            return
-        self.position = position
-        entries = self._journal._entries
-        while (entry := entries.get(self.held)) is not None and entry.end <= position:
+    def pass_to(self, position: int) -> bool:
+        """Move the cursor forward, and let go of the entries that end at or before it.
+
+        Whether one of them was held by nobody else.
+        """
+        if not self._before or position <= self._position:
+            return False
+        self._position = position
+        before, unread, free = self._before, self._unread, False
+        while before and before[0].end <= position:
+            entry = before.popleft()
             entry.readers_left -= 1
-            self._passed_bytes += entry.size
-            self.held += 1
-        self._unread = max(self._unread, self.held)
+            self._lag -= entry.size
+            free = free or not entry.readers_left
+        while unread and unread[0].end <= position:
+            unread.popleft()
+        if before and self._listeners is not None and (first := before[0].first) > position:
+            self._skip_to(first)
+        return free
+
+    def _skip_to(self, position: int) -> None:
+        self._skipped += position - self._position
+        self._position = position

@@ -264,7 +264,8 @@ class StreamConnection(Protocol):
         self._putting = putting
         if position is None:
             return False
-        self._position = max(self._position, position)
+        if position > self._position:
+            self._position = position
         return True
 
     def _faulty(self, frames: list[bytes], faults: Sequence[Fault]) -> None:

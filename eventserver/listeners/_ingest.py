@@ -22,20 +22,23 @@ class Ingest:
     """
 
     def __init__(self, context: ListenerContext) -> None:
-        self._context = context
         self._counters = context.counters
         self._put = context.intake.put
+        # A batch may be one line: what is looked up here once is not looked up for each.
+        self._listener = context.name
+        self._decoder = context.decoder
+        self._new_id = context.new_id
+        self._now = context.now
 
     def batch(
         self, frames: list[bytes], peers: PerFrame, context: dict[str, Any], connection: int | list[int], marks: Marks
     ) -> Batch:
         """A batch of frames that were read just now."""
-        made = self._context
         return Batch(
-            id=made.new_id(),
-            listener=made.name,
-            decoder=made.decoder,
-            received=made.now(),
+            id=self._new_id(),
+            listener=self._listener,
+            decoder=self._decoder,
+            received=self._now(),
             peers=peers,
             frames=frames,
             marks=dict(marks) if marks else {},
@@ -47,9 +50,9 @@ class Ingest:
         """The batch's position, or None if the intake has no room now; then nothing is counted."""
         position: int | None = self._put(batch)
         if position is not None:
-            counters = self._counters
-            counters.received += len(batch.frames)
-            counters.journaled += len(batch.frames)
+            counters, frames = self._counters, len(batch.frames)
+            counters.received += frames
+            counters.journaled += frames
             if batch.marks:
                 counters.truncated += len(batch.marks)
         return position
