@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from eventserver.event import Batch, Event, frame_index
@@ -71,7 +70,7 @@ class PileBuilder:
         ready: Callable[[], None],
     ) -> None:
         self._reader = reader
-        self._wants = wants
+        self._as_frames = wants == "frames"
         self._events_of = events_of
         self._listeners = None if listeners is None else frozenset(listeners)
         self._select = select
@@ -102,15 +101,19 @@ class PileBuilder:
 
         A pile without items only moves the cursor: nothing in it is for this handler.
         """
-        pile, size = Pile(self._next), 0
+        pile, size, queue = Pile(self._next), 0, self._queue
+        may_read = True
         while len(pile.items) < max_events and size < self._max_bytes:
-            if not self._queue and not self._read():
-                break
-            entry = self._queue[0]
+            if not queue:
+                # Once is enough: a read brings all that there is, or as much as a pile may have.
+                if not may_read or not self._read():
+                    break
+                may_read = False
+            entry = queue[0]
             if self._listeners is not None and entry.batch.listener not in self._listeners:
                 self._passed(pile, entry)
                 continue
-            if self._wants == "frames" and pile.decoded >= max_events:
+            if self._as_frames and pile.decoded >= max_events:
                 break
             taken = self._take(pile, entry, max_events, self._max_bytes - size)
             if not taken:
@@ -123,12 +126,12 @@ class PileBuilder:
         if self._reading:
             return False
         found = self._reader.read(self._max_bytes)
-        if isinstance(found, Deferred):
-            self._reading = True
-            found.addCallbacks(self._fetched, self._not_fetched)
-            return False
-        self._queue.extend(found)
-        return bool(found)
+        if isinstance(found, list):
+            self._queue.extend(found)
+            return bool(found)
+        self._reading = True
+        found.addCallbacks(self._fetched, self._not_fetched)
+        return False
 
     def _fetched(self, entries: list[Entry]) -> None:
         self._reading = False
@@ -146,27 +149,25 @@ class PileBuilder:
 
     def _take(self, pile: Pile, entry: Entry, max_events: int, max_bytes: int) -> int:
         """Add what fits of an entry to the pile; returns the bytes that it counts for, 0 if nothing fits."""
+        batch, size = entry.batch, entry.size
+        count = len(batch.frames)
         # What lies between two entries is not for this reader.
-        start = max(0, self._next - entry.first)
-        count = len(entry.batch.frames)
-        fits = entry.size <= max_bytes
-        room = max_events - (pile.decoded if self._wants == "frames" else len(pile.items))
-        if self._wants == "frames":
-            if pile.items and not start and count > room:
-                # As below.
-                return 0
-            end = min(count, start + room, count if fits else _frames_within(entry.batch, start, max_bytes))
-            pile.items.append(entry.batch if end - start == count else entry.batch.part(start, end))
+        start = max(0, self._next - entry.end + count)
+        fits = size <= max_bytes
+        room = max_events - (pile.decoded if self._as_frames else len(pile.items))
+        if not start and pile.items and count > room:
+            # A fresh entry that does not fit starts the next pile: most piles are whole entries then.
+            return 0
+        if self._as_frames:
+            end = min(count, start + room, count if fits else _frames_within(batch, start, max_bytes))
+            pile.items.append(batch if end - start == count else batch.part(start, end))
             pile.decoded += end - start
         else:
-            if pile.items and not start and count > room:
-                # A fresh entry that does not fit starts the next pile: most piles are whole entries then.
-                return 0
             events = self._cut_events if entry is self._cut else self._events_of(entry)
             if fits and not start and len(events) <= room:
                 end = count
             else:
-                fit = count if fits else _frames_within(entry.batch, start, max_bytes)
+                fit = count if fits else _frames_within(batch, start, max_bytes)
                 events, end = self._cut_out(entry, events, start, room, fit)
             pile.decoded += len(events)
             chosen = self._select(events) if self._select is not None else events
@@ -177,7 +178,7 @@ class PileBuilder:
             self._cut, self._cut_events = None, []
         else:
             self._next = pile.end = entry.first + end
-        return max(1, entry.size * (end - start) // count)
+        return max(1, size * (end - start) // count)
 
     def _cut_out(self, entry: Entry, events: list[Event], start: int, room: int, fit: int) -> tuple[list[Event], int]:
         """The events of the frames from `start` that fit, and the frame behind the last of them."""

@@ -70,6 +70,7 @@ class FileHandler:
 
     def __init__(self, options: Options, context: HandlerContext) -> None:
         self._context = context
+        self._seconds = context.reactor.seconds
         self._path = PathTemplate(options.path)
         writer = LineWriter(context.parts["format"](), context, needs_events=not self._path.of_listener)
         self.wants: Wants = writer.wants
@@ -149,10 +150,10 @@ class FileHandler:
         if self._reopen:
             self._reopen = False
             self._files.close()
-        before = self._context.reactor.seconds()
+        before = self._seconds()
         self._files.append(parts)
         if size <= _SMALL:
-            self._slow = self._context.reactor.seconds() - before > _SLOW
+            self._slow = self._seconds() - before > _SLOW
 
     def _warn(self, _: None) -> None:
         overflowed = self._files.counts["overflow"]
