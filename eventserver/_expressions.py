@@ -246,7 +246,12 @@ class Compiler:
             return f"{self._function('contains')}({left.source}, {self._constant(values)})"
         if left.kind == "str":
             return f"({left.source} in {self._constant(frozenset(values))})"
-        return f"{self._function('among')}({left.source}, {self._constant(frozenset(values))})"
+        first, again = self._twice(left)
+        function, among = self._function("among"), self._constant(frozenset(values))
+        usual = "str" if any(isinstance(value, str) for value in values) else "int"
+        return (
+            f"({again.source} in {among} if type({first.source}) is {usual} else {function}({again.source}, {among}))"
+        )
 
     # Entries and calls
 

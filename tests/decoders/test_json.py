@@ -309,7 +309,7 @@ def test_common_frames_are_decoded_in_one_call() -> None:
         b'{"message":"m","time":"2026-11-22T12:00:00.123456789Z","type":"t"}',
         b'{"message":null,"time":"yesterday","type":7}',
         b'{ "message": "m", "time": 1795348800 }',
-        b'{"a":' * 6 + b"[1]" + b"}" * 6,
+        b'{"a":' * 7 + b"[1]" + b"}" * 7,
         b'{"a":"%s"}' % (b"x" * 20_000),
         b"{}",
     ]
@@ -319,7 +319,7 @@ def test_common_frames_are_decoded_in_one_call() -> None:
         b"[]",
         b" {}",
         b'{"a":',
-        b'{"a":' * 8 + b"1" + b"}" * 8,
+        b'{"a":' * 65 + b"1" + b"}" * 65,
         b'{"a":%d}' % 2**63,
         b'{"a":%d}' % (-(2**63) - 1),
     ):
