@@ -189,9 +189,12 @@ def json_lines(size: int = 200) -> Payload:
         fields: dict[str, Any] = {
             "level": "error" if status >= 500 else "info",
             "status": status,
-            "host": f"web{number % 20}.example.com",
+            "method": ("GET", "POST", "PUT")[number % 3],
             "path": f"/items/{100 + number}",
+            "bytes": 1000 + number * 7,
             "duration": 10 + number % 90 + 0.5,
+            "host": f"web{number % 20}",
+            "user": f"u{number % 50}",
         }
         whole = {"time": stamp, "message": SEQ, **fields}
         short = len(json.dumps(whole, separators=(",", ":")))

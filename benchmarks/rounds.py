@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import socket
@@ -19,6 +20,7 @@ from benchmarks.scenarios import Scenario
 from benchmarks.servers import Place, Server
 
 ROOT = load.HERE.parent
+COMPLAINT = re.compile(r"(?i:\bwarn|\berror)|Error\b")
 #: Output goes to memory where there is some, so that no disk is measured.
 MEMORY = Path("/dev/shm")
 #: Paced senders gather what is due within half a millisecond into one burst of datagrams.
@@ -84,6 +86,11 @@ def _children_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def complaints(log: Path) -> list[str]:
+    """The last warnings and errors in a server's log."""
+    return [line[:300] for line in log.read_text(errors="replace").splitlines() if COMPLAINT.search(line)][-5:]
+
+
 def run(scenario: Scenario, server: Server) -> Result | None:
     """One round; None where the server is not installed. Raises `WrongOutput` where the output is not right."""
     folder = Path(tempfile.mkdtemp(prefix="eventserver-bench-", dir=MEMORY if MEMORY.is_dir() else None))
@@ -131,7 +138,8 @@ def _run(scenario: Scenario, server: Server, place: Place) -> Result | None:
         )
     ended = datetime.now(UTC)
     if got["verdict"] != "complete" and not scenario.udp:
-        raise WrongOutput(f"{got['verdict']}: {got['lines']} of {scenario.expected} lines")
+        found = f"{got['verdict']}: {got['lines']} of {scenario.expected} lines"
+        raise WrongOutput("\n".join([found, *complaints(place.folder / "log")]))
     missing = checked = 0
     if not counts_only:
         missing = check_lines(scenario, place.out)["missing"]

@@ -83,7 +83,7 @@ def whole(value: float) -> str:
 
 
 def best_peer(results: Mapping[str, Rounds], value: Value, *, most: bool) -> str | None:
-    """The name of the peer with the highest (or lowest) median."""
+    """The name of the peer with the highest (or lowest) median; the reference, where it is within a percent of that."""
     medians = {
         name: Spread.of(value(result) for result in rounds.values()).median
         for name, rounds in results.items()
@@ -91,7 +91,8 @@ def best_peer(results: Mapping[str, Rounds], value: Value, *, most: bool) -> str
     }
     if not medians:
         return None
-    return (max if most else min)(medians, key=lambda name: medians[name])
+    best = (max if most else min)(medians, key=lambda name: medians[name])
+    return REFERENCE if abs(medians.get(REFERENCE, 0.0) / medians[best] - 1) <= 0.01 else best
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,7 @@ class PileBuilder:
         start = max(0, self._next - entry.end + count)
         fits = size <= max_bytes
         room = max_events - (pile.decoded if self._as_frames else len(pile.items))
-        if not start and pile.items and count > room:
+        if not start and pile.items and count > room and self._select is None:
             # A fresh entry that does not fit starts the next pile: most piles are whole entries then.
             return 0
         if self._as_frames:
@@ -164,13 +164,18 @@ class PileBuilder:
             pile.decoded += end - start
         else:
             events = self._cut_events if entry is self._cut else self._events_of(entry)
-            if fits and not start and len(events) <= room:
+            whole = fits and not start
+            chosen = events if self._select is None or not whole else self._select(events)
+            if whole and len(chosen) <= room:
+                # What `match` keeps away takes no room.
                 end = count
+            elif whole and pile.items:
+                return 0
             else:
                 fit = count if fits else _frames_within(batch, start, max_bytes)
                 events, end = self._cut_out(entry, events, start, room, fit)
+                chosen = events if self._select is None else self._select(events)
             pile.decoded += len(events)
-            chosen = self._select(events) if self._select is not None else events
             pile.items += chosen
         pile.entries.append(entry)
         if end == count:

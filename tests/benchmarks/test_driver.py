@@ -10,9 +10,9 @@ import pytest
 
 from benchmarks.__main__ import main, measure
 from benchmarks.checks import WrongOutput
-from benchmarks.rounds import run
+from benchmarks.rounds import complaints, run
 from benchmarks.scenarios import SCENARIOS, Scenario
-from benchmarks.servers import SERVERS
+from benchmarks.servers import PEERS, SERVERS
 from tests.realprograms import find
 
 FEW = 1500
@@ -50,6 +50,12 @@ def test_a_wrong_value_fails_the_round() -> None:
     wrong = [replace(variant, wanted={**variant.wanted, "fields": {}}) for variant in rest]
     with pytest.raises(WrongOutput, match="fields"):
         run(replace(scenario, payload=replace(scenario.payload, variants=(first, *wrong))), SERVERS["eventserver"])
+
+
+def test_a_function_that_was_not_called_for_every_event_fails_the_round() -> None:
+    text = (PEERS / "eventserver-handler.toml").read_text() + "match = '\"out of range\" in message'\n"
+    with pytest.raises(WrongOutput, match=f"called for .* of {FEW} events"):
+        run(replace(small("S1H"), eventserver=text), SERVERS["eventserver"])
 
 
 def test_lines_that_do_not_come_fail_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +96,12 @@ def test_a_server_that_does_not_start_is_a_failure(capsys: pytest.CaptureFixture
     scenario = replace(small("S1J"), eventserver="[listener.lines]\nendpoints = 5\n")
     _, failures = measure([(scenario, [SERVERS["eventserver"]])], 2)
     assert "listener.lines.endpoints" in failures["S1J"]["eventserver"]
+
+
+def test_what_the_server_said_goes_with_a_failure(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("info all well\nwarn  handler.out: disk is full\nno terror here\nTypeError: x\n")
+    assert complaints(log) == ["warn  handler.out: disk is full", "TypeError: x"]
 
 
 def test_rsyslog_does_the_work() -> None:

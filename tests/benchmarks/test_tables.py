@@ -60,6 +60,12 @@ def test_the_best_peer_is_neither_ours_nor_the_floor() -> None:
     assert best_peer({"eventserver": OURS}, events_per_second, most=True) is None
 
 
+def test_where_all_do_what_is_offered_the_reference_is_the_best() -> None:
+    results = {"naive": {0: result(5000, 4.0)}, "rsyslog": {0: result(4990, 1.0)}}
+    assert best_peer(results, events_per_second, most=True) == "rsyslog"
+    assert best_peer({**results, "rsyslog": {0: result(4900, 1.0)}}, events_per_second, most=True) == "naive"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(97, "97"), (5000, "5,000"), (9995, "10K"), (430_400, "430K"), (1.254e6, "1.25M"), (3e7, "30.0M")],
