@@ -72,12 +72,17 @@ class Term(NamedTuple):
 
 
 class Compiler:
-    """Translates one expression. `namespace` is what the source needs around it: literals and functions."""
+    """Translates one expression. `namespace` is what the source needs around it: literals and functions.
+
+    `fields` are the names of the fields that it looks at; `only_fields` says that it looks at nothing else.
+    """
 
     def __init__(self, text: str) -> None:
         self._text = one_line(text)
         self._indent = len(self._text) - len(self._text.lstrip())
         self._temporaries = 0
+        self.fields: set[str] = set()
+        self.only_fields = True
         self.namespace: dict[str, Any] = {"__builtins__": {}, "type": type, "str": str, "int": int}
         self.source = self.term(parse(text)).source
 
@@ -151,12 +156,16 @@ class Compiler:
         return Term(f"{self._function('negate')}({term.source})")
 
     def _name(self, node: ast.expr, name: str) -> Term:
-        if name in _TABLES:
-            return Term(f"e.{name}")
-        if name in EVENT_NAMES:
-            return Term(f"e.{name}", "time" if name in _TIMES else "str")
+        if name in _TABLES or name in EVENT_NAMES:
+            self.only_fields = False
+            return Term(f"e.{name}", "any" if name in _TABLES else "time" if name in _TIMES else "str")
         if name in _OTHER_SPELLINGS:
             raise self._refusal(node, f"write {_OTHER_SPELLINGS[name]}, or fields['{name}'] for a field of that name")
+        return self._field(name)
+
+    def _field(self, name: str | int) -> Term:
+        if isinstance(name, str):
+            self.fields.add(name)
         return Term(f"f.get({self._constant(name)})")
 
     def _value(self, node: ast.expr) -> str:
@@ -260,7 +269,10 @@ class Compiler:
         if key is None or not key.literal or isinstance(key.value, bool) or not isinstance(key.value, (str, int)):
             raise self._refusal(node, "a key is a literal; write x['key'], or x[0] for an element of a list")
         if isinstance(node.value, ast.Name) and node.value.id in _TABLES:
-            return Term(f"f.get({key.source})" if node.value.id == "fields" else f"e.context.get({key.source})")
+            if node.value.id == "fields":
+                return self._field(key.value)
+            self.only_fields = False
+            return Term(f"e.context.get({key.source})")
         return Term(f"{self._function('item')}({self._value(node.value)}, {key.source})")
 
     def _call(self, node: ast.Call) -> Term:
@@ -289,6 +301,7 @@ class Compiler:
             raise self._refusal(node, '`has` takes the name of a field as a text: has("name")')
         if term.value in EVENT_NAMES:
             return Term("True", "bool", True, True)
+        self.fields.add(term.value)
         return Term(f"({term.source} in f)", "bool")
 
     def _edge(self, name: str, subject: Term, edge: Term) -> Term:

@@ -23,7 +23,7 @@ from eventserver.journal.memory import MemoryJournal
 from eventserver.options import Size
 from eventserver.replies import Connections
 from eventserver.settings import HandlerSettings, ListenerSettings, Settings
-from eventserver.steps import compile_pipeline
+from eventserver.steps import Pipeline
 from eventserver.thinned_log import ThinnedLog
 from eventserver.ulid import Ulids
 
@@ -240,7 +240,7 @@ def _build_handler(
         delivery_options(settings, handler, parts.journal.max_bytes),
         counters,
         listeners=settings.listeners,
-        select=compile_pipeline(settings.match, steps) if context.needs_events else None,
+        select=Pipeline(settings.match, steps) if context.needs_events else None,
         reply=parts.connections.reply if replies_to else None,
     )
     return handler

@@ -5,27 +5,30 @@ Everything here is called in the reactor's thread unless it says otherwise. Impl
 
 How components are made: `Framer(options)`, `Decoder(options)`, `Encoder(options)`, `Step(options)`,
 `Listener(options, context)`, `Handler(options, context)`, where `options` is an instance of the class attribute
-`Options` (a subclass of `eventserver.options.Options`) and `context` one of the two classes at the end.
+`Options` (a subclass of `eventserver.options.Options`) and `context` one of the two classes of `eventserver.contexts`,
+which can be imported from here as well.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface
 
-from eventserver.counters import HandlerCounters, ListenerCounters
+from eventserver.contexts import AckLevel as AckLevel
+from eventserver.contexts import ConnectionInfo as ConnectionInfo
+from eventserver.contexts import HandlerContext as HandlerContext
+from eventserver.contexts import ListenerContext as ListenerContext
+from eventserver.counters import ListenerCounters
 from eventserver.event import Batch, Event
 
-AckLevel = Literal["memory", "durable", "delivered"]
 Wants = Literal["frames", "events"]
 
 
@@ -96,6 +99,30 @@ class IJsonLines(Interface):
         """Exactly what the encoder `json` writes for the events of the batch. Pure; never raises.
 
         None where it cannot: the batch is decoded and encoded then.
+        """
+
+
+class IMatch(Interface):
+    """A condition on events, for a decoder that can tell whether it holds before it makes them."""
+
+    fields: frozenset[str] | None = Attribute(
+        "The fields that it looks at, if it looks at nothing else and is false without them; else None."
+    )
+
+    def rows(rows: Sequence[Mapping[str, Any]]) -> list[int] | None:
+        """The indexes of the rows for which it is true; a row has those of `fields` that the event has.
+
+        None if it cannot be told. Never raises.
+        """
+
+
+class ISelecting(Interface):
+    """What a decoder may provide besides: it reads a few fields first, and decodes only what a handler wants."""
+
+    def select(batch: Batch, match: IMatch) -> list[Event] | None:
+        """Exactly those events of the batch for which the condition is true. Pure; never raises.
+
+        None where it cannot: the batch is decoded then. A frame that gives no event, or several, is such a case.
         """
 
 
@@ -328,75 +355,3 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
     first_attempt: dt.datetime
     last_attempt: dt.datetime
     next_attempt: dt.datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionInfo:
-    """One open connection, for people."""
-
-    peer: str
-    since: dt.datetime
-    received: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerContext:
-    """What the service gives to a listener.
-
-    - `name`: of its table in the settings. `decoder`: the name that batches carry.
-    - `new_framer`: a fresh framer for a stream; `new_datagram_framer`: for the inside of each datagram, or None
-      where a datagram is one frame.
-    - `batch_context`: the context of every batch (`{"labels": {...}}`, or empty). One shared object: never changed.
-    - `now`: aware UTC time; `new_id`: a fresh ULID.
-    - `replies`: whether some handler, `answered_by`, answers peers of this listener.
-    - `ack`: when a frame is acknowledged, and `ack_timeout`: the seconds after which it is refused instead. None where
-      the listener's class does not acknowledge (its attribute `ack_levels` is empty or missing).
-    """
-
-    name: str
-    decoder: str
-    reactor: Any
-    intake: Any
-    connections: Any
-    new_framer: Callable[[], Any]
-    new_datagram_framer: Callable[[], Any] | None
-    new_id: Callable[[], str]
-    now: Callable[[], dt.datetime]
-    log: Logger
-    counters: ListenerCounters
-    batch_context: dict[str, Any] = field(default_factory=dict)
-    replies: bool = False
-    answered_by: str | None = None
-    ack: AckLevel | None = None
-    ack_timeout: float = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandlerContext:
-    """What the service gives to a handler.
-
-    - `name`: of its table in the settings.
-    - `parts`: a factory for each entry of the handler's `parts`: `parts["encoder"]()` is a new encoder.
-    - `json_lines`: batches to what the encoder `json` writes for their events; None where it takes events.
-    - `needs_events`: True if `match` or `steps` look at events before the handler, so it must want events.
-    - `durable`: True if a durable journal stands before the handler, so to return must mean "on disk".
-    - `ordered`: True if an event that fails holds up those behind it: the handler has to stop at the first.
-    - `timeout`: seconds that one call may take; 0 is no limit. Delivery sees to it, unless the handler has the
-      attribute `times_itself`: then its "call" is what it does with one event, and it sees to that.
-    - `replies`: True if what the function returns goes to the sender; then `reply(event, payload)` sends it.
-    """
-
-    name: str
-    reactor: Any
-    log: Logger
-    counters: HandlerCounters
-    now: Callable[[], dt.datetime]
-    parts: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
-    json_lines: Callable[[Sequence[Batch]], bytes] | None = None
-    needs_events: bool = False
-    durable: bool = False
-    ordered: bool = False
-    timeout: float = 0.0
-    replies: bool = False
-    reply: Callable[[Event, bytes], None] = lambda event, payload: None

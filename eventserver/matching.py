@@ -24,15 +24,22 @@ An expression has at most 4096 characters, 1000 parts and 40 levels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from zope.interface import implementer
 
 from eventserver._expressions import Compiler
 from eventserver.event import Event
+from eventserver.interfaces import IMatch
 
 _SELECT = """
 def function(events):
     return [e for e in events for f in (e.fields,) if {source}]
+"""
+_ROWS = """
+def function(rows):
+    return [i for i, f in enumerate(rows) if {source}]
 """
 _VALUES = """
 def function(events):
@@ -62,14 +69,32 @@ class Expression:
             return None
 
 
+@implementer(IMatch)
 class Match:
-    """A compiled condition. `expression` is its text."""
+    """A compiled condition. `expression` is its text.
+
+    `fields`: the names of the fields that it looks at, if it looks at nothing else of an event, and is false where none
+    of them is there; so that whoever knows these can tell (`rows`). Else None.
+    """
 
     def __init__(self, expression: str) -> None:
         self.expression = expression
         compiler = Compiler(expression)
         self._select: Callable[[Sequence[Event]], list[Event]] = _function(_SELECT, compiler)
         self._reject: Callable[[Sequence[Event]], list[Event]] = _function(_SELECT, compiler, "not ")
+        self._rows: Callable[[Sequence[Mapping[str, Any]]], list[int]] = _function(_ROWS, compiler)
+        decided_by_fields = compiler.only_fields and compiler.fields and self.rows([{}]) == []
+        self.fields = frozenset(compiler.fields) if decided_by_fields else None
+
+    def rows(self, rows: Sequence[Mapping[str, Any]]) -> list[int] | None:
+        """The indexes of the events for which the expression is true; a row has those of `fields` that the event has.
+
+        None if it cannot be told. Never raises.
+        """
+        try:
+            return self._rows(rows)
+        except Exception:
+            return None
 
     def select(self, events: Sequence[Event]) -> list[Event]:
         """The events for which the expression is true, in order. Never raises."""
@@ -107,6 +132,6 @@ def compile_expression(expression: str) -> Expression:
 
 def _function(template: str, compiler: Compiler, prefix: str = "") -> Any:
     """The one function for a whole batch. Its source comes from `Compiler`, never from a user; it has no builtins."""
-    namespace = dict(compiler.namespace)
+    namespace = dict(compiler.namespace) | {"enumerate": enumerate}
     exec(compile(template.format(source=prefix + compiler.source), "<expression>", "exec"), namespace)
     return namespace["function"]

@@ -30,7 +30,7 @@ from eventserver.sdnotify import Notifier
 from eventserver.settings import Component, HandlerSettings, Settings, from_mapping, load
 from eventserver.startup import start_up_lines
 from eventserver.status import Status
-from eventserver.steps import compile_pipeline
+from eventserver.steps import Pipeline
 from eventserver.subscription import Subscription
 
 _log = Logger(namespace="eventserver")
@@ -274,7 +274,7 @@ class EventServer(MultiService):
 
         Raises `ExpressionError` for a wrong `match`. The server has to be started when the subscription is entered.
         """
-        select = None if match is None else compile_pipeline(match, [])
+        select = None if match is None else Pipeline(match, [])
         name = self._new_name("subscription")
 
         def opened(subscription: Subscription) -> Any:

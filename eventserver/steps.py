@@ -10,7 +10,7 @@ sentence for people, if the value is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 from operator import attrgetter
 from typing import Any
@@ -137,24 +137,24 @@ def build_step(table: object, known: Mapping[str, type]) -> IStep:
     return step
 
 
-def compile_pipeline(match: str | None, steps: Sequence[IStep] = ()) -> Callable[[Sequence[Event]], list[Event]]:
-    """One function for all that stands before a handler: `match`, then the steps, in order.
+class Pipeline:
+    """All that stands before a handler: `match`, then the steps, in order.
 
-    It takes the events of a batch and gives those that the handler gets. Raises `ExpressionError` if `match` is wrong.
+    Takes the events of a batch, and gives those that the handler gets. Raises `ExpressionError` if `match` is wrong.
     """
-    stages: list[Callable[[Sequence[Event]], list[Event]]] = [step.apply for step in steps]
-    if match is not None:
-        stages.insert(0, Match(match).select)
-    if not stages:
-        return list
-    first, *others = stages
 
-    def pipeline(events: Sequence[Event]) -> list[Event]:
-        passed = first(events)
-        for stage in others:
-            if not passed:
+    def __init__(self, match: str | None, steps: Sequence[IStep] = ()) -> None:
+        self.match = None if match is None else Match(match)
+        self._steps = [step.apply for step in steps]
+
+    def __call__(self, events: Sequence[Event]) -> list[Event]:
+        """The events that are left, in order."""
+        return self.after_match(list(events) if self.match is None else self.match.select(events))
+
+    def after_match(self, events: list[Event]) -> list[Event]:
+        """What the steps leave of events for which `match` is true."""
+        for apply in self._steps:
+            if not events:
                 break
-            passed = stage(passed)
-        return passed
-
-    return pipeline if others else first
+            events = apply(events)
+        return events

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventserver.errors import ExpressionError
-from eventserver.steps import Drop, Set, build_step, compile_pipeline
+from eventserver.steps import Drop, Set, build_step, Pipeline
 from eventserver.testing.encoders import AWKWARD_VALUES, awkward_events, sample_event
 from eventserver.testing.steps import StepConformance
 
@@ -108,14 +108,14 @@ def test_a_step_is_built_by_its_name() -> None:
 def test_a_pipeline_matches_first_and_then_steps_in_order() -> None:
     events = [sample_event(number, fields={"n": number}) for number in range(6)]
     steps = [build_step(table, KNOWN) for table in ({"set": {"m": {"expr": "n * 2"}}}, {"drop": "m == 8"})]
-    pipeline = compile_pipeline("n >= 3", steps)
+    pipeline = Pipeline("n >= 3", steps)
     assert [event.fields for event in pipeline(events)] == [{"n": 3, "m": 6}, {"n": 5, "m": 10}]
-    assert compile_pipeline("n > 10", steps)(events) == []
-    assert compile_pipeline(None, [])(events) == events
-    assert compile_pipeline("n < 1")(events) == events[:1]
-    assert compile_pipeline(None, steps[1:])(events) == events
+    assert Pipeline("n > 10", steps)(events) == []
+    assert Pipeline(None, [])(events) == events
+    assert Pipeline("n < 1")(events) == events[:1]
+    assert Pipeline(None, steps[1:])(events) == events
     with pytest.raises(ExpressionError):
-        compile_pipeline("n >", steps)
+        Pipeline("n >", steps)
 
 
 @settings(max_examples=100, deadline=None)

@@ -35,7 +35,7 @@ from functools import lru_cache
 from itertools import repeat
 from operator import add, attrgetter, itemgetter
 from types import GenericAlias
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 from zope.interface import implementer
@@ -43,7 +43,7 @@ from zope.interface import implementer
 from eventserver.decoders._common import DecoderOptions, contexts, peers, suffixes
 from eventserver.decoders._timestamps import UTC, read_value, to_utc
 from eventserver.event import Batch, Event, undecodable
-from eventserver.interfaces import IDecoder
+from eventserver.interfaces import IDecoder, IMatch, ISelecting
 from eventserver.options import Doc
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
@@ -75,7 +75,7 @@ class JsonOptions(DecoderOptions, frozen=True, kw_only=True):
     max_keys: Annotated[int, Doc("How many keys an event may have, nested ones counted.", 1000, ge=1)] = 1000
 
 
-@implementer(IDecoder)
+@implementer(IDecoder, ISelecting)
 class JsonDecoder:
     """One event for each object; the module's documentation has a verdict for everything else."""
 
@@ -90,18 +90,50 @@ class JsonDecoder:
         self._time_key: str | None = options.time_key or None
         self._type_key: str | None = options.type_key or None
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
-        self._usual = _usual_decoder(min(options.max_depth, _USUAL_DEPTH))
+        # What an event may have otherwise than the object: a match that looks at these takes events.
+        self._taken = {options.message_key, options.time_key, options.type_key, "error"}
+        self._depth = min(options.max_depth, _USUAL_DEPTH)
+        self._usual = _usual_decoder(self._depth)
 
     def decode(self, batch: Batch) -> list[Event]:
         """The events of the batch. Never raises."""
         values = self._whole(batch.frames) if len(batch.frames) >= _FEW else None
-        return self._one_by_one(batch) if values is None else self._all_events(batch, values)
+        if values is None:
+            return self._one_by_one(batch)
+        return self._all_events(batch, values, suffixes(batch), peers(batch), contexts(batch))
+
+    def select(self, batch: Batch, match: IMatch) -> list[Event] | None:
+        """The events for which `match` is true; see `ISelecting`. First only the fields that it looks at are read."""
+        names, frames = match.fields, batch.frames
+        if not names or len(frames) < _FEW or not names.isdisjoint(self._taken) or not _all_in_braces(frames):
+            return None
+        try:
+            rows = _peeking_decoder(names, self._depth).decode_lines(b"\n".join(frames))
+        except ValueError:
+            return None
+        # As in `_whole`: so many values are one a frame.
+        indexes = match.rows(rows) if len(rows) == len(frames) else None
+        if indexes is None:
+            return None
+        if not indexes:
+            return []
+        values = self._whole([frames[index] for index in indexes])
+        if values is None:
+            return None
+        ends, many = suffixes(batch), len(batch.peers) > 1
+        return self._all_events(
+            batch,
+            values,
+            [ends[index] for index in indexes],
+            [batch.peers[index] for index in indexes] if many else peers(batch),
+            [batch.context_of(index) for index in indexes] if batch.marks else contexts(batch),
+        )
 
     def _whole(self, frames: list[bytes]) -> list[dict[str, Any]] | None:
         """One object for each frame, decoded in one call; None if a frame needs a look of its own."""
         options = self._options
         try:
-            if set(map(_FIRST, frames)) != _BRACE or set(map(_LAST, frames)) != _END_BRACE:
+            if not _all_in_braces(frames):
                 return None
             if max(map(len, frames)) > options.max_keys * _BYTES_PER_KEY and any(map(self._may_have_many_keys, frames)):
                 return None
@@ -113,23 +145,29 @@ class JsonDecoder:
                 if max(map(_brackets, frames)) > options.max_depth or _may_have_long_number(block):
                     return None
                 values = self._decoder.decode_lines(block)
-        except (ValueError, IndexError):
+        except ValueError:
             return None
         # Every frame goes from "{" to "}". A value that ends in another frame than it began in would need a comma, a
         # colon or a bracket at the joint, so each frame has one value at least: and none has the event of another.
         return values if len(values) == len(frames) else None
 
-    def _all_events(self, batch: Batch, values: list[dict[str, Any]]) -> list[Event]:
+    def _all_events(
+        self,
+        batch: Batch,
+        values: list[dict[str, Any]],
+        ends: Iterable[str],
+        peers: Iterable[str],
+        contexts: Iterable[dict[str, Any]],
+    ) -> list[Event]:
         """The event of each object, column by column: object by object takes half as long again."""
         received = batch.received
         messages = self._messages(values)
         times = self._times(values, received)
         kinds = self._kinds(values)
-        ids = map(add, repeat(batch.id), suffixes(batch))
+        ids = map(add, repeat(batch.id), ends)
         return list(
-            map(Event, ids, times, repeat(received), repeat(batch.listener), peers(batch), kinds, messages, values,
-                contexts(batch))
-        )  # fmt: skip
+            map(Event, ids, times, repeat(received), repeat(batch.listener), peers, kinds, messages, values, contexts)
+        )
 
     def _messages(self, values: list[dict[str, Any]]) -> list[str]:
         """`_message` of each object."""
@@ -249,11 +287,32 @@ def _usual_decoder(depth: int) -> msgspec.json.Decoder[dict[str, Any]]:
 
     With these types msgspec checks what would take a third of the time to look for in the bytes.
     """
+    return msgspec.json.Decoder(GenericAlias(dict, (str, _value_type(depth))))
+
+
+@lru_cache(maxsize=64)
+def _peeking_decoder(names: frozenset[str], depth: int) -> msgspec.json.Decoder[dict[str, Any]]:
+    """Decodes only these entries of an object, as `_usual_decoder` does; over the others it passes."""
+    make: Any = TypedDict
+    entries = make("entries", dict.fromkeys(names, _value_type(depth)), total=False)
+    return msgspec.json.Decoder(entries)
+
+
+def _value_type(depth: int) -> Any:
+    """The type of the values of an object that is nested up to `depth` and has integers of 64 bits."""
     plain: Any = str | Annotated[int, msgspec.Meta(ge=_LEAST, le=_MOST)] | float | bool | None
     child = plain
     for _ in range(depth - 1):
         child = plain | GenericAlias(list, child) | GenericAlias(dict, (str, child))
-    return msgspec.json.Decoder(GenericAlias(dict, (str, child)))
+    return child
+
+
+def _all_in_braces(frames: list[bytes]) -> bool:
+    """Whether every frame goes from "{" to "}"; there is at least one."""
+    try:
+        return set(map(_FIRST, frames)) == _BRACE and set(map(_LAST, frames)) == _END_BRACE
+    except IndexError:
+        return False
 
 
 def _brackets(text: bytes) -> int:

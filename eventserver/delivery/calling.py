@@ -47,16 +47,19 @@ class Caller:
 
         True if all of it was done at once, and well: then `done` is not called.
         """
-        if self._cancelled:
-            return False
-        groups = lanes_of(items, lanes) if lanes > 1 else [items]
+        groups = lanes_of(items, lanes)
+        if len(groups) == 1:
+            return self.call_one(items)
         self._pending = len(groups)
-        if self._pending == 1:
-            return self._call_lane(items)
         for group in groups:
             if not self._cancelled and self._call_lane(group):
                 self._finished(group, None)
         return False
+
+    def call_one(self, items: list[Any]) -> bool:
+        """As `call`, with one lane."""
+        self._pending = 1
+        return not self._cancelled and self._call_lane(items)
 
     def cancel(self) -> None:
         """Cancel what runs, and call nothing more."""

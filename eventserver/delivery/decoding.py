@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from eventserver.encoders import JsonEncoder
 from eventserver.event import Batch, Event, frame_index, undecodable, with_raw
-from eventserver.interfaces import Entry, IDecoder
+from eventserver.interfaces import Entry, IDecoder, IMatch, ISelecting
 
 
 class Decoding:
@@ -46,6 +46,24 @@ class Decoding:
             if entry.readers_left > 1:
                 self._keep(entry, events)
         return events
+
+    def selected(self, entry: Entry, match: IMatch) -> list[Event] | None:
+        """The events of an entry for which a condition holds, if these can be had without decoding the others.
+
+        None if not, or if the events are there already, or another handler will want them.
+        """
+        batch = entry.batch
+        if entry.events is not None or entry.readers_left > 1 or batch.listener in self.raw_listeners:
+            return None
+        decoder: Any = self._decoder_of(batch)
+        if not ISelecting.providedBy(decoder):
+            return None
+        try:
+            found: list[Event] | None = decoder.select(batch, match)
+        except Exception:
+            self._log.failure("decoder {decoder} raised", decoder=batch.decoder)
+            return None
+        return found
 
     def json_lines(self, batches: Sequence[Batch]) -> bytes:
         """What the encoder `json` writes for the events of the batches, without making the events where possible."""

@@ -265,7 +265,8 @@ class Failures:
 
 def count_of(items: list[Any]) -> int:
     """The number of events, or of frames, in a list of events or batches."""
-    if items and isinstance(items[0], Batch):
+    # Their types are exact, and `isinstance` takes ten times as long for those of msgspec.
+    if items and type(items[0]) is Batch:
         return sum(len(batch.frames) for batch in items)
     return len(items)
 

@@ -77,6 +77,7 @@ class Delivery:
             self._reader,
             wants=handler.wants,
             events_of=decoding.events,
+            selected_of=decoding.selected,
             listeners=listeners,
             select=select,
             max_bytes=int(settings.max_bytes),

@@ -10,7 +10,8 @@ from typing import Any
 from twisted.logger import Logger
 
 from eventserver.event import Batch, Event, frame_index
-from eventserver.interfaces import Entry, IReader, Wants
+from eventserver.interfaces import Entry, IMatch, IReader, Wants
+from eventserver.steps import Pipeline
 
 #: Seconds that a sync call should take, and that one handler keeps the reactor before the others have their turn.
 SLICE = 0.01
@@ -54,8 +55,9 @@ class PileSize:
 class PileBuilder:
     """Reads one cursor's entries and cuts them into piles.
 
-    `listeners` narrows to some listeners, decided a batch without decoding; `select` is `match` and the steps;
-    `ready` is called when entries that had to be fetched have come.
+    `listeners` narrows to some listeners, decided a batch without decoding; `select` is `match` and the steps, and
+    `selected_of` the short way to the events that match, see `Decoding.selected`; `ready` is called when entries that
+    had to be fetched have come.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class PileBuilder:
         *,
         wants: Wants,
         events_of: Callable[[Entry], list[Event]],
+        selected_of: Callable[[Entry, IMatch], list[Event] | None],
         listeners: Collection[str] | None,
         select: Select | None,
         max_bytes: int,
@@ -72,14 +75,19 @@ class PileBuilder:
         self._reader = reader
         self._as_frames = wants == "frames"
         self._events_of = events_of
+        self._selected_of = selected_of
         self._listeners = None if listeners is None else frozenset(listeners)
         self._select = select
+        self._pipeline = select if isinstance(select, Pipeline) else None
         self._max_bytes = max_bytes
         self._ready = ready
         self._log = Logger()
         self._queue: deque[Entry] = deque()
         self._reading = False
         self._next = reader.position
+        # The entry that was looked at last, whole, and what was found.
+        self._looked_at: Entry | None = None
+        self._looked: tuple[list[Event], int] = ([], 0)
         # The events of the entry that is being cut, and the frame of each.
         self._cut: Entry | None = None
         self._cut_events: list[Event] = []
@@ -144,53 +152,83 @@ class PileBuilder:
         self._log.failure("the journal could not be read", failure)
 
     def _passed(self, pile: Pile, entry: Entry) -> None:
+        self._cut = self._looked_at = None
+        self._cut_events, self._looked = [], ([], 0)
         self._queue.popleft()
         self._next = pile.end = entry.end
 
     def _take(self, pile: Pile, entry: Entry, max_events: int, max_bytes: int) -> int:
         """Add what fits of an entry to the pile; returns the bytes that it counts for, 0 if nothing fits."""
-        batch, size = entry.batch, entry.size
-        count = len(batch.frames)
+        count = len(entry.batch.frames)
         # What lies between two entries is not for this reader.
         start = max(0, self._next - entry.end + count)
-        fits = size <= max_bytes
-        room = max_events - (pile.decoded if self._as_frames else len(pile.items))
-        if not start and pile.items and count > room and self._select is None:
-            # A fresh entry that does not fit starts the next pile: most piles are whole entries then.
+        take = self._take_frames if self._as_frames else self._take_events
+        end = take(pile, entry, start, max_events, max_bytes)
+        if end == start:
             return 0
-        if self._as_frames:
-            end = min(count, start + room, count if fits else _frames_within(batch, start, max_bytes))
-            pile.items.append(batch if end - start == count else batch.part(start, end))
-            pile.decoded += end - start
-        else:
-            events = self._cut_events if entry is self._cut else self._events_of(entry)
-            whole = fits and not start
-            chosen = events if self._select is None or not whole else self._select(events)
-            if whole and len(chosen) <= room:
-                # What `match` keeps away takes no room.
-                end = count
-            elif whole and pile.items:
-                return 0
-            else:
-                fit = count if fits else _frames_within(batch, start, max_bytes)
-                events, end = self._cut_out(entry, events, start, room, fit)
-                chosen = events if self._select is None else self._select(events)
-            pile.decoded += len(events)
-            pile.items += chosen
         pile.entries.append(entry)
         if end == count:
             self._passed(pile, entry)
-            self._cut, self._cut_events = None, []
         else:
             self._next = pile.end = entry.first + end
-        return max(1, size * (end - start) // count)
+        return max(1, entry.size * (end - start) // count)
 
-    def _cut_out(self, entry: Entry, events: list[Event], start: int, room: int, fit: int) -> tuple[list[Event], int]:
+    def _take_frames(self, pile: Pile, entry: Entry, start: int, max_events: int, max_bytes: int) -> int:
+        """Add frames from `start` on; returns the frame behind the last that fits."""
+        batch, room = entry.batch, max_events - pile.decoded
+        count = len(batch.frames)
+        if pile.items and not start and count > room:
+            # A fresh entry that does not fit starts the next pile: most piles are whole entries then.
+            return start
+        end = min(count, start + room)
+        if entry.size > max_bytes:
+            end = min(end, _frames_within(batch, start, max_bytes))
+        pile.items.append(batch if end - start == count else batch.part(start, end))
+        pile.decoded += end - start
+        return end
+
+    def _take_events(self, pile: Pile, entry: Entry, start: int, max_events: int, max_bytes: int) -> int:
+        """Add the events of the frames from `start` on; returns the frame behind the last that fits."""
+        batch, room = entry.batch, max_events - len(pile.items)
+        end = len(batch.frames)
+        if entry.size <= max_bytes:
+            if not start:
+                chosen, decoded = self._look(entry)
+                if len(chosen) <= room:
+                    pile.items += chosen
+                    pile.decoded += decoded
+                    return end
+                if pile.items:
+                    # As above; what `match` keeps away takes no room.
+                    return start
+        else:
+            end = _frames_within(batch, start, max_bytes)
+        events, end = self._cut_out(entry, start, room, end)
+        pile.items += events if self._select is None else self._select(events)
+        pile.decoded += len(events)
+        return end
+
+    def _look(self, entry: Entry) -> tuple[list[Event], int]:
+        """What the handler gets of a whole entry, and how many events that was chosen from."""
+        if entry is not self._looked_at:
+            pipeline, chosen, decoded = self._pipeline, None, len(entry.batch.frames)
+            if pipeline is not None and pipeline.match is not None and pipeline.match.fields:
+                chosen = self._selected_of(entry, pipeline.match)
+            if chosen is not None and pipeline is not None:
+                chosen = pipeline.after_match(chosen)
+            else:
+                events = self._events_of(entry)
+                decoded = len(events)
+                chosen = events if self._select is None else self._select(events)
+            self._looked_at, self._looked = entry, (chosen, decoded)
+        return self._looked
+
+    def _cut_out(self, entry: Entry, start: int, room: int, fit: int) -> tuple[list[Event], int]:
         """The events of the frames from `start` that fit, and the frame behind the last of them."""
         if entry is not self._cut:
-            self._cut, self._cut_events = entry, events
-            self._cut_frames = [frame_index(event.id) for event in events]
-        frames = self._cut_frames
+            self._cut, self._cut_events = entry, self._events_of(entry)
+            self._cut_frames = [frame_index(event.id) for event in self._cut_events]
+        events, frames = self._cut_events, self._cut_frames
         first = bisect_left(frames, start)
         last = min(first + room, bisect_left(frames, fit))
         if last >= len(events):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from eventserver import options
 from eventserver.decoders.json import JsonDecoder, JsonOptions
 from eventserver.event import Event
+from eventserver.matching import Match
 from eventserver.testing.decoders import NASTY, RECEIVED, DecoderConformance, batch
 
 NOON = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
@@ -341,3 +342,80 @@ def _tamed(value: Any) -> Any:
     if isinstance(value, list):
         return [_tamed(child) for child in value]
     return str(value) if type(value) is int and not -(2**63) <= value < 2**63 else value
+
+
+#: Conditions that look at fields only and are false without them, and some that do not.
+MATCHES = [
+    *("a == 1", "a > 0", 'b == "x" or a < 0', 'has("a")', 'fields["b"]["c"] == 1', 'a in (1, "x")'),
+    'b == "9223372036854775808"',
+    *("a != 1", "not b", 'message == "m"', 'has("error")', 'has("msg")', 'has("message")'),
+    *("True", 'peer == "a"', "fields"),
+]
+_objects = st.dictionaries(
+    st.sampled_from(["a", "b", "c", "message", "msg", "time", "error", "d"]),
+    st.sampled_from([1, 0, 2**63, -1, 1.5, "x", "m", "", None, True, {"c": 1}, {"c": {"c": 1}}, [1, "x"], [[]]]),
+    max_size=4,
+)
+_odd = st.sampled_from([
+    *(b'{"d":"\xff"}', b'{"d":1e999}', b'{"a":1,"d":"\xff"}', b'{"d":"\\ud800"}', b"{}{}", b'{"a":1} {"a":1}'),
+    *(b"[]", b"", b'{"a":1,"a":2}', b'{"a":2,"a":1}', b'{"a":}', b'[{"a":1},{"a":1}]', b' {"a":1}'),
+    *(b'{"d":' * 70 + b"1" + b"}" * 70, b'{"a":' * 70 + b"1" + b"}" * 70, b'{"a":1,"d":%s}' % (b"9" * 400)),
+    b"{" + b",".join([b'"d":1'] * 2000) + b"}",
+])  # fmt: skip
+
+
+@settings(max_examples=500)
+@given(
+    frames=st.lists(_objects.map(lambda value: json.dumps(value).encode()), min_size=5, max_size=12),
+    odd=st.lists(_odd, max_size=2) | st.just([]),
+    text=st.sampled_from(MATCHES),
+    several=st.booleans(),
+    start=st.integers(0, 2),
+)
+def test_select_gives_what_decoding_and_matching_gives(
+    frames: list[bytes], odd: list[bytes], text: str, several: bool, start: int
+) -> None:
+    """Or None; also for a part of a batch, with marks, and with a peer a frame."""
+    frames = [*odd[:1], *frames, *odd[1:]]
+    decoder, match = JsonDecoder(JsonOptions(message_key="msg")), Match(text)
+    peers = [f"192.0.2.{n}:1" for n in range(len(frames))] if several else ["a"]
+    given_batch = batch(*frames, peers=peers, marks={1: ("truncated",)} if len(frames) > 1 else {})
+    for one in (given_batch, given_batch.part(min(start, len(frames) - 1), len(frames))):
+        selected = decoder.select(one, match)
+        expected = match.select(decoder.decode(one))
+        assert selected is None or selected == expected
+        assert selected is None or msgspec.json.encode(selected) == msgspec.json.encode(expected)
+
+
+@pytest.mark.parametrize("text", MATCHES[:7])
+def test_select_decodes_only_what_it_has_to(text: str) -> None:
+    """Nobody finds out that a frame is broken which is not wanted anyway."""
+    decoder, match = JsonDecoder(), Match(text)
+    frames = [b'{"a":1,"b":{"c":1},"c":"x"}', b'{"a":null}', b'{"b":"x","d":"\xff"}', *[b'{"n":1}'] * 5]
+    wanted = match.select(decoder.decode(batch(*frames)))
+    if any(event.type == "undecodable" for event in decoder.decode(batch(*frames))[:2]):
+        raise AssertionError("the test is wrong")
+    selected = decoder.select(batch(*frames), match)
+    if 'b == "x"' in text:
+        # The frame that is wanted is broken: its event is made with all the others.
+        assert selected is None
+    else:
+        assert selected == wanted
+
+
+@pytest.mark.parametrize("text", MATCHES[7:])
+def test_select_leaves_other_conditions_to_events(text: str) -> None:
+    frames = [b'{"a":%d}' % n for n in range(20)]
+    assert JsonDecoder(JsonOptions(message_key="msg")).select(batch(*frames), Match(text)) is None
+
+
+def test_select_is_not_fooled_by_two_objects_in_a_frame_and_reads_huge_integers_as_decoding_does() -> None:
+    decoder = JsonDecoder()
+    common = [b'{"a":1}', b'{"a":0}'] * 3
+    two = batch(b'{"a":1} {"a":1}', *common)
+    assert decoder.select(two, Match("a == 1")) is None
+    # A frame that ends in the next one would make up for it, if there could be one.
+    assert decoder.select(batch(b'{"a":1} {"a":1}', b'{"b":"}', b'{","a":1}', *common), Match("a == 1")) is None
+    huge = batch(b'{"a":%d}' % 2**63, *common)
+    assert decoder.select(huge, Match('a == "9223372036854775808"')) in (None, decoder.decode(huge)[:1])
+    assert decoder.select(huge, Match("a > 1")) in (None, [])

@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 from twisted.logger import LogEvent, Logger
 
+from eventserver.decoders.json import JsonDecoder
 from eventserver.decoders.text import TextDecoder
 from eventserver.delivery import Decoding
 from eventserver.encoders import JsonEncoder
 from eventserver.event import Batch, size_of
 from eventserver.interfaces import Entry
+from eventserver.matching import Match
+from eventserver.steps import Pipeline, Set
 from eventserver.testing.decoders import batch
+from tests.delivery.world import Recorder, World
 
 to_json = JsonEncoder(JsonEncoder.Options()).encode_lines
 
@@ -110,3 +114,70 @@ def test_a_dead_letters_event_has_the_id_that_the_batch_gave_it(start: int) -> N
     decoding = Decoding(lambda batch: TextDecoder())
     event = decoding.decode_frame(batch(b"a", b"b").part(start, start + 1))
     assert (event.id, event.message) == (f"01JD0000000000000000000000-{start}", "ab"[start])
+
+
+class Selecting(JsonDecoder):
+    """Counts how often it is asked for all events of a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoded = 0
+
+    def decode(self, batch: Batch) -> list[Any]:
+        self.decoded += 1
+        return super().decode(batch)
+
+
+def rows(*numbers: int, **changes: Any) -> Batch:
+    return batch(*[b'{"n":%d}' % number for number in numbers], **changes)
+
+
+def test_the_only_handler_of_a_batch_has_just_the_events_that_match_decoded() -> None:
+    decoder = Selecting()
+    decoding = Decoding(lambda batch: decoder)
+    given, match = rows(*range(10)), Match("n >= 8")
+    events = decoding.selected(entry_of(given, readers_left=1), match)
+    assert events is not None
+    assert [event.id[-2:] for event in events] == ["-8", "-9"]
+    assert decoder.decoded == 0
+
+
+def test_where_others_look_or_have_looked_at_the_events_they_are_decoded_once_for_all() -> None:
+    decoder = Selecting()
+    given, match = rows(*range(10)), Match("n >= 8")
+    assert Decoding(lambda batch: decoder).selected(entry_of(given, readers_left=2), match) is None
+    done = entry_of(given, readers_left=1)
+    done.events = []
+    assert Decoding(lambda batch: decoder).selected(done, match) is None
+    raw = Decoding(lambda batch: decoder, raw_listeners=["test"])
+    assert raw.selected(entry_of(given, readers_left=1), match) is None
+    assert Decoding(lambda batch: TextDecoder()).selected(entry_of(given, readers_left=1), match) is None
+    assert Decoding(lambda batch: None).selected(entry_of(given, readers_left=1), match) is None
+
+
+def test_a_decoder_that_raises_when_it_selects_is_asked_for_all_events() -> None:
+    logged: list[LogEvent] = []
+    decoder = Selecting()
+    decoder.select = 7  # type: ignore[assignment]
+    decoding = Decoding(lambda batch: decoder, log=Logger(observer=logged.append))
+    assert decoding.selected(entry_of(rows(*range(10)), readers_left=1), Match("n >= 8")) is None
+    assert len(logged) == 1
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 64])
+@pytest.mark.parametrize("others", [0, 1])
+def test_piles_are_the_same_with_and_without_the_short_way(limit: int, others: int) -> None:
+    """Whatever the size of the piles, and also where an entry is cut: each event once, in order, and all counted."""
+    world = World()
+    decoder = Selecting()
+    world.decoding = Decoding(lambda batch: decoder)
+    recorder = Recorder()
+    delivery = world.add(recorder, select=Pipeline("n >= 3", [Set({"message": {"expr": "word"}})]), max_events=limit)
+    for _ in range(others):
+        world.add(Recorder(), name="other")
+    for _ in range(3):
+        world.put(*[f'{{"n":{number},"word":"w{number}"}}' for number in range(8)])
+    world.check()
+    assert recorder.done == [f"w{number}" for _ in range(3) for number in range(3, 8)]
+    assert all(len(pile) <= limit for pile in recorder.piles)
+    assert (delivery.counters.decoded, delivery.counters.filtered, delivery.counters.passed) == (24, 9, 24)

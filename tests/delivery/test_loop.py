@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from eventserver.steps import compile_pipeline
+from eventserver.steps import Pipeline
 
 from .world import Recorder, World
 
@@ -100,7 +100,7 @@ def test_other_listeners_frames_only_move_the_cursor(world: World) -> None:
 
 def test_what_match_keeps_away_is_counted_as_filtered(world: World) -> None:
     recorder = Recorder()
-    delivery = world.add(recorder, select=compile_pipeline('message != "b"', []))
+    delivery = world.add(recorder, select=Pipeline('message != "b"', []))
     world.put("a", "b", "c")
     world.put("b")
     assert recorder.piles == [["a", "c"]]
