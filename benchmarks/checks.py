@@ -97,15 +97,19 @@ def check_sample(
         if found is None:
             raise WrongOutput(f"a line without a number: {line[:200]!r}")
         number = int(found.group(1))
-        if keys is None:
-            if line != scenario.payload.variant(number).line(number) + b"\n":
-                raise WrongOutput(f"line {number} was changed: {line[:200]!r}")
-        elif role == "ours":
-            identity = check_event(scenario, line, number, began, ended)
-            if ids.setdefault(identity, number) != number:
-                raise WrongOutput(f"lines {number} and {ids[identity]} have the same id")
-        else:
-            check_peer_line(scenario, keys, line, number)
+        try:
+            if keys is None:
+                if line != scenario.payload.variant(number).line(number) + b"\n":
+                    raise WrongOutput(f"line {number} was changed: {line[:200]!r}")
+            elif role == "ours":
+                identity = check_event(scenario, line, number, began, ended)
+                if ids.setdefault(identity, number) != number:
+                    raise WrongOutput(f"lines {number} and {ids[identity]} have the same id")
+            else:
+                check_peer_line(scenario, keys, line, number)
+        except (ValueError, TypeError, AttributeError) as error:
+            # Not JSON, or JSON of another shape.
+            raise WrongOutput(f"line {number} cannot be read: {error}: {line[:200]!r}") from error
         checked += 1
     return checked
 

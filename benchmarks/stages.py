@@ -31,7 +31,7 @@ from eventserver.framing.counted import OctetFramer
 from eventserver.framing.lines import LinesFramer
 from eventserver.interfaces import IJsonLines
 from eventserver.settings import Settings, from_mapping
-from eventserver.steps import compile_pipeline
+from eventserver.steps import Pipeline
 from eventserver.ulid import Ulids
 
 READ = 64 * 1024
@@ -154,8 +154,8 @@ def _with_events(payload: Payload) -> Iterator[Stage]:
     raw = [[*map(with_raw, *both)] for both in zip(events, frames, strict=True)]
     steps = settings_of({"type": "null", "steps": STEPS}).handlers["guard"].make_steps()
     function = Rig({"call": handle}, "json").handler
-    yield in_turn("match", count, compile_pipeline(MATCH), events)
-    yield in_turn("steps", count, compile_pipeline(None, steps), events)
+    yield in_turn("match", count, Pipeline(MATCH), events)
+    yield in_turn("steps", count, Pipeline(None, steps), events)
     yield in_turn("call a function", count, function.handle, events)
     yield in_turn("encode json", count, JsonEncoder(JsonEncoder.Options()).encode_lines, events)
     yield in_turn("encode raw", count, RawEncoder(RawEncoder.Options()).encode_lines, raw)

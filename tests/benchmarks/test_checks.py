@@ -143,6 +143,14 @@ def test_a_changed_raw_line_is_found(out: Path) -> None:
         check_sample(scenario, "ours", None, out, BEGAN, ENDED)
 
 
+@pytest.mark.parametrize("line", [b"seq=0000000003", b'["seq=0000000003"]', b'{"time": "seq=0000000003"}', b"{}"])
+@pytest.mark.parametrize("role", ["ours", "peer"])
+def test_what_cannot_be_read_is_wrong(out: Path, role: str, line: bytes) -> None:
+    out.write_bytes(line + b"\n")
+    with pytest.raises(WrongOutput):
+        check_sample(SCENARIOS["S2"], role, SYSLOG_KEYS, out, BEGAN, ENDED)
+
+
 def test_a_missing_line_fails_unless_it_went_over_udp(out: Path) -> None:
     find("cc")
     tcp, udp = (choose([name])[0] for name in ("S1", "S4-50K"))

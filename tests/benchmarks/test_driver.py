@@ -98,6 +98,14 @@ def test_a_server_that_does_not_start_is_a_failure(capsys: pytest.CaptureFixture
     assert "listener.lines.endpoints" in failures["S1J"]["eventserver"]
 
 
+def test_datagrams_of_which_none_arrives_fail_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is no result, though some loss is one."""
+    monkeypatch.setattr("benchmarks.rounds.QUIET_UDP", 0.2)
+    text = (PEERS / "eventserver-syslog.toml").read_text() + "match = 'False'\n"
+    with pytest.raises(WrongOutput, match=f"incomplete: 0 of {FEW} lines"):
+        run(replace(small("S4-50K"), eventserver=text), SERVERS["eventserver"])
+
+
 def test_what_the_server_said_goes_with_a_failure(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("info all well\nwarn  handler.out: disk is full\nno terror here\nTypeError: x\n")

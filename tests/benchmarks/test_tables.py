@@ -183,10 +183,19 @@ def test_flat_is_within_ten_percent(cpu: float, held: bool) -> None:
     assert (found.held, found.figures) == (held, {"1": 1.0, "4": 1.05, "100": cpu})
 
 
-@pytest.mark.parametrize(("cpu", "held"), [(1.24, True), (1.3, False)])
-def test_each_further_match_is_paid_for(cpu: float, held: bool) -> None:
-    [found] = judged("matching", {"0": result(1e6, 1.0), "1": result(1e6, 1.04), "5": result(1e6, cpu)})
-    assert found.held is held
+def test_each_further_match_is_paid_for() -> None:
+    cases = {"0": result(1e6, 1.0), "1": result(1e6, 1.06), "3": result(1e6, 1.5), "5": result(1e6, 1.25)}
+    first, further = judged("matching", cases)
+    assert (first.held, first.figures) == (False, {"0": 1.0, "1": 1.06})
+    assert (further.held, further.found) == (True, "0.047 each")
+    first, further = judged("matching", {**cases, "1": result(1e6, 1.04)})
+    assert (first.held, further.held) == (True, False)
+
+
+def test_the_cheapest_round_counts() -> None:
+    rounds = {"1": [result(1e6, 3.0), result(1e6, 1.0)], "4": [result(1e6, 1.05), result(1e6, 9.0)]}
+    [found] = MEASUREMENTS["connections"].judge(rounds)
+    assert found.held
 
 
 def test_the_cost_of_a_byte_must_not_rise() -> None:
