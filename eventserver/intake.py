@@ -61,7 +61,8 @@ class Intake:
         self._calm = 0.0
         self._watches: dict[frozenset[str] | None, deque[tuple[int, Done]]] = {}
         self._set_bounds()
-        journal.on_commit(self._committed)
+        if journal.durable:
+            journal.on_commit(self._committed)
 
     def add_listener(self, listener: IListener) -> None:
         """Have a listener paused and resumed."""

@@ -250,6 +250,12 @@ class IReader(Interface):
         An empty list at the head. The first entry may begin before the cursor, where the cursor rests inside it.
         """
 
+    def only(max_frames: int, max_bytes: int) -> Entry | None:
+        """The entry that `read` would give, if nothing else is before the cursor and it is no larger.
+
+        None if not, or if that would have to be found out: then `read` says what there is.
+        """
+
     def lag_bytes() -> int:
         """The bytes of the entries that the cursor has not passed."""
 
@@ -278,7 +284,7 @@ class IJournal(Interface):
     def reader(name: str, position: int | None = None, listeners: Collection[str] | None = None) -> IReader:
         """The cursor of that name; a new one starts at `position`, or at the head.
 
-        With `listeners` it gets only their entries: with none of these before it, it is at the head without being moved.
+        With `listeners` it gets only their entries; with none of these before it, it is at the head unmoved.
         """
 
     def drop_reader(name: str) -> None:

@@ -8,24 +8,40 @@ from typing import TypeVar
 V = TypeVar("V")
 
 
-class Memo(dict[str, V]):
+class Memo(dict[bytes, V | None]):
     """`memo[text]` is `read(text)`, remembered; a hit costs what a dictionary's does.
 
-    It holds at most `entries` texts of at most `longest` characters each, whatever peers send: a longer text is read
-    anew each time, and a full memory starts afresh. `read` must not raise; it says None for what it cannot read, and
-    what it returns is shared by all who ask.
+    It holds at most twice `entries` texts of at most `longest` bytes each, whatever peers send. They are of two
+    generations: when the younger is full it becomes the older one, and what is asked for again becomes young again. So
+    what comes often stays, however much comes only once. `read` must not raise; None, for what it cannot read, is not
+    remembered. What it returns is shared by all who ask.
     """
 
-    def __init__(self, read: Callable[[str], V], entries: int = 4096, longest: int = 256) -> None:
+    def __init__(self, read: Callable[[bytes], V | None], entries: int = 4096, longest: int = 256) -> None:
         super().__init__()
         self._read = read
         self._entries = entries
         self._longest = longest
+        self._older: dict[bytes, V | None] = {}
 
-    def __missing__(self, text: str) -> V:
-        value = self._read(text)
-        if len(text) <= self._longest:
-            if len(self) >= self._entries:
-                self.clear()
-            self[text] = value
+    def __missing__(self, text: bytes) -> V | None:
+        value = self._older.get(text)
+        if value is None:
+            value = self._read(text)
+            if value is None or len(text) > self._longest:
+                return value
+        if len(self) >= self._entries:
+            self._older = dict(self)
+            self.clear()
+        self[text] = value
         return value
+
+    @property
+    def held(self) -> int:
+        """How many texts it holds; one that is of both generations counts twice."""
+        return len(self) + len(self._older)
+
+    def forget(self) -> None:
+        """Forget everything."""
+        self.clear()
+        self._older = {}

@@ -27,13 +27,9 @@ def encoding_problem(encoding: str) -> str | None:
 
 
 class Texts:
-    """Decodes the frames of a batch with one encoding. Never raises, whatever the bytes.
+    """Decodes the frames of a batch with one encoding. Never raises, whatever the bytes."""
 
-    `strip`: characters that are dropped from the end of each text.
-    """
-
-    def __init__(self, encoding: str = "utf-8", strip: str = "") -> None:
-        self._strip = strip
+    def __init__(self, encoding: str = "utf-8") -> None:
         self._encoding = codecs.lookup(encoding).name
         self.utf_8 = self._encoding == "utf-8"
         self._joinable = self._encoding.startswith(_JOINABLE)
@@ -47,25 +43,38 @@ class Texts:
         frames = batch.frames
         if self._joinable and frames:
             try:
-                block = b"\n".join(frames).decode(self._encoding)
+                texts = b"\n".join(frames).decode(self._encoding).split("\n")
             except UnicodeDecodeError:
                 pass
             else:
-                texts = block.split("\n")
                 if len(texts) == len(frames):
-                    return self._stripped(texts, block), ()
+                    return texts, ()
         texts, damaged = [], []
         for index, frame in enumerate(frames):
             text, whole = self._one(frame, "truncated" in batch.marks.get(index, ()))
             texts.append(text)
             if not whole:
                 damaged.append(index)
-        return self._stripped(texts, self._strip), damaged
+        return texts, damaged
 
-    def _stripped(self, texts: list[str], block: str) -> list[str]:
-        """The texts without what `strip` names at their ends; not looked at if `block` has nothing of it."""
-        strip = self._strip
-        return [text.rstrip(strip) for text in texts] if any(end in block for end in strip) else texts
+    def read_as_utf_8(self, batch: Batch, strip: bytes) -> tuple[Sequence[bytes], Sequence[int]]:
+        """As `read`, but the texts as UTF-8, and without the ASCII characters `strip` at their ends."""
+        frames: Sequence[bytes] = batch.frames
+        damaged: Sequence[int] = ()
+        block = b"\x7f".join(frames)
+        try:
+            if not self.utf_8:
+                raise ValueError("it has to become UTF-8")
+            if not block.isascii():
+                block.decode()
+        except ValueError:
+            texts, damaged = self.read(batch)
+            frames = [text.encode() for text in texts]
+            block = strip
+        for end in strip:
+            if end in block:
+                return [frame.rstrip(strip) for frame in frames], damaged
+        return frames, damaged
 
     def _one(self, frame: bytes, truncated: bool) -> tuple[str, bool]:
         """The text of a frame, and whether it is all there. A character that the limit cut in two is left out."""

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import zoneinfo
+from collections.abc import Sequence
 from typing import Literal
+
+import msgspec
 
 UTC = dt.UTC
 
 #: How far ahead of `received` a time without a year may lie; beyond that it is taken for last year's.
 DAYS_AHEAD = 7
+
+#: A time stamp with seconds and an offset.
+ISO_STAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)")
+#: What a time stamp has at certain places, and its least length: Python reads other forms as well.
+_SIGNS, _SIGNS_OF_A_TIME, _SHORTEST = slice(4, 11, 3), b"--T", len("2026-11-22T10:00")
+_LONGEST_UTC = len("2026-11-22T10:00:00.123456Z")
+
+_decode_times = msgspec.json.Decoder(list[dt.datetime]).decode
+_encode = msgspec.json.Encoder().encode
 
 _DAY = dt.timedelta(days=1)
 #: Above these a number is milliseconds, microseconds, nanoseconds: as seconds, they are the years 5138 and later.
@@ -52,6 +65,40 @@ def read_iso(text: str, zone: dt.tzinfo = UTC) -> dt.datetime:
             text = text[:17] + "59" + text[19:]
         time = dt.datetime.fromisoformat(text.upper())
     return time if time.tzinfo is UTC else to_utc(time, zone)
+
+
+def read_stamps(stamps: Sequence[bytes], *, strict: bool = False) -> list[dt.datetime] | list[dt.datetime | None]:
+    """The time of each stamp, as `read_stamp` gives it; with `strict`, None for what is no `ISO_STAMP`."""
+    text = b'["' + b'","'.join(stamps) + b'"]'
+    try:
+        times = _decode_times(text)
+        if len(times) == len(stamps):
+            all_utc = text.count(b'Z"') == len(times)
+            # msgspec reads what RFC 3339 allows, and rounds beyond six digits; usual are stamps that it writes so, too.
+            if _encode(times) == text or (all_utc and not strict and max(map(len, stamps)) <= _LONGEST_UTC):
+                return times if all_utc else [in_utc(time) for time in times]
+    except ValueError:
+        pass
+    return [read_stamp(stamp) if not strict or ISO_STAMP.fullmatch(stamp) else None for stamp in stamps]
+
+
+def read_stamp(stamp: bytes) -> dt.datetime | None:
+    """A time stamp `YYYY-MM-DDT...` with an offset, in UTC; None if it is none, or one that `read_iso` has to read."""
+    if len(stamp) < _SHORTEST or stamp[_SIGNS] != _SIGNS_OF_A_TIME:
+        return None
+    try:
+        return in_utc(dt.datetime.fromisoformat(stamp.decode()))
+    except ValueError:
+        return None
+
+
+def in_utc(time: dt.datetime) -> dt.datetime:
+    """The time in UTC. Raises `ValueError` for one without an offset."""
+    if time.tzinfo is UTC:
+        return time
+    if time.tzinfo is None:
+        raise ValueError("a time without an offset")
+    return to_utc(time)
 
 
 def read_value(value: object) -> dt.datetime | None:

@@ -23,34 +23,25 @@ A frame that cannot be read is an event all the same: `message` is the whole lin
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from zope.interface import implementer
 
-from eventserver.decoders import _rfc3164, _rfc5424
 from eventserver.decoders._common import DecoderOptions, contexts, peers, suffixes
-from eventserver.decoders._memo import Memo
-from eventserver.decoders._rfc5424 import Parsed, StructuredData, header_fields, whole_structured_data
-from eventserver.decoders._severity import DEFAULT_PRIORITY, MAX_PRIORITY, priority_fields, read_priority
+from eventserver.decoders._rfc5424 import StructuredData
+from eventserver.decoders._syslog_json import MakesJson, json_lines
+from eventserver.decoders._syslog_reader import SyslogReader
 from eventserver.decoders._texts import Texts, encoding_problem
-from eventserver.decoders._timestamps import UTC, YearRule, to_utc, zone_of, zone_problem
+from eventserver.decoders._timestamps import YearRule, zone_of, zone_problem
 from eventserver.event import Batch, Event, with_raw
-from eventserver.interfaces import IDecoder
+from eventserver.interfaces import IDecoder, IJsonLines
 from eventserver.options import Doc
 
-_PRIORITY = re.compile(r"<[^<>\s]{0,8}>")
-#: The version, and the start of a time stamp or nil behind it: this line means to be RFC 5424.
-_VERSION = re.compile(r"([1-9]\d{0,2}) (?=- |\d{4}-\d\d-)", re.ASCII)
-
-#: How a line begins that is most likely RFC 5424.
-_VERSION_1 = frozenset(f"<{priority}>1" for priority in range(MAX_PRIORITY + 1))
-#: Where Cisco's mnemonic may stand behind a tag.
-_MNEMONIC_STARTS = ("%", ":")
-
-#: What RFC 5424's nil stands for.
-_NIL: StructuredData = {}
+#: What is dropped from the end of a frame.
+_ENDS = b"\n\r\0"
+#: What stands between messages while they become texts in one go: hardly any has it.
+_BETWEEN = "\x7f"
 
 
 class SyslogOptions(DecoderOptions, frozen=True, kw_only=True):
@@ -79,12 +70,34 @@ class SyslogOptions(DecoderOptions, frozen=True, kw_only=True):
             yield "encoding", problem
 
 
-@implementer(IDecoder)
+class _MakesFields:
+    """The parts of a line as an event has them."""
+
+    def __init__(self) -> None:
+        self.nil: StructuredData = {"-": {}}
+
+    def times(self, times: list[dt.datetime]) -> list[dt.datetime]:
+        """As they are."""
+        return times
+
+    def time(self, time: dt.datetime) -> dt.datetime:
+        """As it is."""
+        return time
+
+    def head(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """As they are."""
+        return fields
+
+    def data(self, data: StructuredData) -> StructuredData:
+        """As they are."""
+        return data
+
+
+@implementer(IDecoder, IJsonLines)
 class SyslogDecoder:
     """One event a frame, whatever it holds. The module's documentation says what it becomes.
 
-    The fast paths take the usual forms apart with `split` and remember what repeats (headers and structured data, in
-    bounded memories); whatever does not fit goes through the full grammar.
+    Events and JSON are made from the same columns, read by two readers, as each remembers what it needs ready-made.
     """
 
     Options = SyslogOptions
@@ -92,151 +105,42 @@ class SyslogDecoder:
     def __init__(self, options: SyslogOptions | None = None) -> None:
         options = options or SyslogOptions()
         self._type = options.event_type or "syslog"
-        self._texts = Texts(options.encoding, strip="\n\r\0")
-        self._rule = YearRule(options.year, zone_of(options.time_zone))
-        self._day: dt.date | None = None
-        self._heads = Memo(_head)
-        self._data = Memo(_data, entries=1024, longest=1024)
-        self._bsd_heads = Memo(self._bsd_head)
-        self._bsd_times = Memo(self._bsd_time)
+        self._texts = Texts(options.encoding)
+        zone = zone_of(options.time_zone)
+        self._makes = _MakesFields()
+        self._reader = SyslogReader(YearRule(options.year, zone), self._makes)
+        self._json_reader = SyslogReader(YearRule(options.year, zone), MakesJson())
 
     def decode(self, batch: Batch) -> list[Event]:
         """One event a frame. Never raises."""
         if not batch.frames:
             return []
-        self._begin(batch.received.date())
-        lines, damaged = self._texts.read(batch)
+        lines, damaged = self._texts.read_as_utf_8(batch, _ENDS)
+        columns, broken = self._reader.read(lines, batch.received)
         batch_id, received, listener, kind = batch.id, batch.received, batch.listener, self._type
-        heads, known_data, iso = self._heads, self._data, dt.datetime.fromisoformat
-        broken: list[int] = []
+        nil = self._makes.nil
         events: list[Event] = []
         add = events.append
-        for line, suffix, peer, context in zip(lines, suffixes(batch), peers(batch), contexts(batch), strict=False):
-            # The usual RFC 5424 line, here and not in a function of its own, which would cost a fifth more.
-            parts = line.split(" ", 6)
-            if parts[0] in _VERSION_1 and len(parts) == 7:
-                priority, stamp, hostname, app_name, procid, msgid, rest = parts
-                head = heads[f"{priority} {hostname} {app_name} {procid} {msgid}"]
-                data: StructuredData | None = _NIL
-                if rest[:2] == "- ":
-                    message = rest[2:]
-                else:
-                    # The first "] " may lie inside a value: what stands before it is then no structured data.
-                    text, end, message = rest.partition("] ")
-                    data = known_data[text] if end else None
-                try:
-                    time = iso(stamp)
-                    if time.tzinfo is not UTC:
-                        time = _shifted(time)
-                except ValueError:
-                    head = None
-                if head is not None and data is not None:
-                    fields = head.copy()
-                    if data:
-                        fields["structured_data"] = data
-                    if message[:1] == "\ufeff":
-                        message = message[1:]
-                    add(Event(batch_id + suffix, time, received, listener, peer, kind, message, fields, context))
-                    continue
-            found = self._bsd(line)
-            if found is None:
-                parsed = self._slow(line)
-                if parsed.error is not None:
-                    parsed.fields["error"] = parsed.error
-                    broken.append(len(events))
-                found = parsed.time or received, parsed.message, parsed.fields
-            time, message, fields = found
+        for suffix, peer, context, time, head, data, message in zip(
+            suffixes(batch), peers(batch), contexts(batch), *columns[:3], _texts(columns[3]), strict=False
+        ):
+            fields = head.copy()
+            if data is not nil:
+                fields["structured_data"] = data
             add(Event(batch_id + suffix, time, received, listener, peer, kind, message, fields, context))
         for index in {*damaged, *broken}:
             events[index] = with_raw(events[index], batch.frames[index])
         return events
 
-    def _begin(self, day: dt.date) -> None:
-        """Times without a year depend on the day they are read on, so they are remembered for that day only."""
-        if day != self._day:
-            self._day = day
-            self._rule.begin(day)
-            self._bsd_times.clear()
-
-    def _bsd(self, line: str) -> tuple[dt.datetime, str, dict[str, Any]] | None:
-        """The usual RFC 3164 line: priority, time stamp, host, `tag: `; None if it takes the full grammar."""
-        behind = line.find(">", 2, 5) + 1
-        if not behind:
-            return None
-        if line[behind + 15 : behind + 16] == " ":
-            time = self._bsd_times[line[behind : behind + 15]]
-            rest = line[behind + 16 :]
-        else:
-            stamp, _, rest = line[behind:].partition(" ")
-            time = _iso(stamp) if stamp[10:11] == "T" else None
-        if time is None:
-            return None
-        hostname, _, rest = rest.partition(" ")
-        tag, colon, message = rest.partition(": ")
-        if not colon or " " in tag or message[:1] in _MNEMONIC_STARTS:
-            return None
-        head = self._bsd_heads[f"{line[:behind]} {hostname} {tag}"]
-        return None if head is None else (time, message, head.copy())
-
-    def _bsd_time(self, stamp: str) -> dt.datetime | None:
-        """The time of `Nov 22 10:00:00`; None if it is none."""
-        parsed = _rfc3164.parse(f"{stamp} host tag: x", 0, {}, self._rule, needs_stamp=True)
-        return parsed.time if parsed.error is None and parsed.fields.get("hostname") == "host" else None
-
-    def _bsd_head(self, key: str) -> dict[str, Any] | None:
-        """The fields of `<PRI> host tag`; None if they are anything else to the full grammar, which is asked here."""
-        priority, hostname, tag = key.split(" ", 2)
-        parsed = self._slow(f"{priority}Nov 22 10:00:00 {hostname} {tag}: x")
-        plain = parsed.error is None and parsed.message == "x" and "app_name" in parsed.fields
-        return parsed.fields if plain and parsed.fields.get("hostname", "-") == hostname else None
-
-    def _slow(self, line: str) -> Parsed:
-        """Any line at all, by the full grammar."""
-        match = _PRIORITY.match(line)
-        if match is None:
-            fields = priority_fields(DEFAULT_PRIORITY)
-            if not line:
-                return Parsed(None, line, fields, "the frame is empty")
-            return _rfc3164.parse(line, 0, fields, self._rule, needs_stamp=True)
-        priority = read_priority(match[0])
-        if priority is None:
-            error = f"the priority {match[0]} is not one from <0> to <{MAX_PRIORITY}>"
-            return Parsed(None, line, priority_fields(DEFAULT_PRIORITY), error)
-        fields = priority_fields(priority)
-        version = _VERSION.match(line, match.end())
-        if version is None:
-            return _rfc3164.parse(line, match.end(), fields, self._rule)
-        if version[1] != "1":
-            return Parsed(None, line, fields, f"RFC 5424: version {version[1]} is not known")
-        return _rfc5424.parse(line, version.end(), fields, self._rule.zone)
+    def json_lines(self, batch: Batch) -> bytes | None:
+        """The JSON lines of the events."""
+        if not batch.frames:
+            return b""
+        lines, damaged = self._texts.read_as_utf_8(batch, _ENDS)
+        columns, broken = self._json_reader.read(lines, batch.received)
+        return json_lines(batch, self._type, columns, {*damaged, *broken})
 
 
-def _data(text: str) -> StructuredData | None:
-    """The structured data whose last `]` was cut off; None if it is none."""
-    return whole_structured_data(f"{text}]")
-
-
-def _iso(stamp: str) -> dt.datetime | None:
-    """A time stamp with an offset, in UTC; None if it is none."""
-    try:
-        return _shifted(dt.datetime.fromisoformat(stamp))
-    except ValueError:
-        return None
-
-
-def _shifted(time: dt.datetime) -> dt.datetime:
-    """The time in UTC. Raises `ValueError` for one without an offset."""
-    if time.tzinfo is UTC:
-        return time
-    if time.tzinfo is None:
-        raise ValueError("a time without an offset")
-    return to_utc(time)
-
-
-def _head(key: str) -> dict[str, Any] | None:
-    """The fields of `<PRI>1 HOSTNAME APP-NAME PROCID MSGID`; None if one is empty."""
-    version, *names = key.split(" ")
-    priority = read_priority(version[:-1])
-    if priority is None or "" in names:
-        return None
-    return header_fields(priority_fields(priority), *names)
+def _texts(messages: list[bytes]) -> list[str]:
+    texts = _BETWEEN.encode().join(messages).decode().split(_BETWEEN)
+    return texts if len(texts) == len(messages) else [message.decode() for message in messages]

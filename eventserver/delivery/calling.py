@@ -37,7 +37,7 @@ class Caller:
         self._timeout = timeout
         self._done = done
         self._overdue = overdue
-        self._pending = 0
+        self._pending = 1
         self._outcomes: list[Outcome] = []
         self._running: set[_Lane] = set()
         self._cancelled = False
@@ -52,23 +52,14 @@ class Caller:
             return self.call_one(items)
         self._pending = len(groups)
         for group in groups:
-            if not self._cancelled and self._call_lane(group):
+            if self.call_one(group):
                 self._finished(group, None)
         return False
 
     def call_one(self, items: list[Any]) -> bool:
         """As `call`, with one lane."""
-        self._pending = 1
-        return not self._cancelled and self._call_lane(items)
-
-    def cancel(self) -> None:
-        """Cancel what runs, and call nothing more."""
-        self._cancelled = True
-        for lane in list(self._running):
-            lane.cancel()
-
-    def _call_lane(self, items: list[Any]) -> bool:
-        """Whether the call is over, and went well; else `_finished` is called, now or later."""
+        if self._cancelled:
+            return False
         try:
             result = self._handler.handle(items)
             deferred = None if result is None else as_deferred(result, self._reactor)
@@ -90,10 +81,17 @@ class Caller:
         lane.run(settled)
         return False
 
+    def cancel(self) -> None:
+        """Cancel what runs, and call nothing more."""
+        self._cancelled = True
+        for lane in list(self._running):
+            lane.cancel()
+
     def _finished(self, items: list[Any], error: BaseException | None) -> None:
         self._outcomes.append((items, error))
         self._pending -= 1
         if not self._pending:
+            self._pending = 1
             outcomes, self._outcomes = self._outcomes, []
             self._done(outcomes)
 

@@ -18,6 +18,7 @@ from eventserver.delivery.options import DeliveryOptions
 from eventserver.delivery.parking import Attempt, ParkingLot
 from eventserver.delivery.pile import SLICE, Pile, PileBuilder, PileSize, Select
 from eventserver.delivery.probing import FURTHEST, Probing
+from eventserver.delivery.standing import Standing
 from eventserver.event import Event, batch_id
 from eventserver.interfaces import Entry, IHandler, IJournal
 from eventserver.thinned_log import ThinnedLog
@@ -26,7 +27,7 @@ from eventserver.thinned_log import ThinnedLog
 BUSY_INTERVAL = 0.25
 
 
-class Delivery:
+class Delivery(Standing):
     """Brings one handler what lies before its cursor, and moves the cursor when the handler is done.
 
     A sync handler is called directly; only where it waits (an async call, a wait before another attempt, the end of
@@ -53,26 +54,19 @@ class Delivery:
         reply: Callable[[Entry, str, bytes], None] | None = None,
         position: int | None = None,
     ) -> None:
-        self.name = name
+        parking = ParkingLot(name, reactor.seconds, now)
+        super().__init__(name, journal, counters, parking, moved, listeners, position)
         self.handler = handler
-        self._counters = counters
         self.when_full = settings.when_full
         self.max_lag = int(settings.max_lag)
         self.required_for_ack = settings.required_for_ack
         self._settings = settings
-        self._journal = journal
-        self._decoding = decoding
         self._reactor = reactor
         self._seconds = reactor.seconds
         self._now = now
-        self._moved = moved
         self._expired = expired
         self._reply = reply
-        self._reader = journal.reader(name, position, listeners)
-        self._start = self._reader.position
-        self._skipped = 0
         self._log = Logger(namespace=f"handler.{name}")
-        self._parking = ParkingLot(name, reactor.seconds, now)
         self._builder = PileBuilder(
             self._reader,
             wants=handler.wants,
@@ -87,7 +81,7 @@ class Delivery:
             name,
             retry=settings.retry,
             ordered=settings.ordered,
-            parking=self._parking,
+            parking=parking,
             counters=counters,
             event_of=decoding.decode_frame,
             now=now,
@@ -100,6 +94,8 @@ class Delivery:
         self._size = PileSize(settings.max_events)
         self._lanes = settings.concurrency
         self._narrow = listeners is not None
+        self._as_frames = handler.wants == "frames"
+        self._max_bytes = int(settings.max_bytes)
         # The current pile, what of it is still to be called, and the parked event that a call is about.
         self._pile: Pile | None = None
         self._todo: deque[list[Any]] = deque()
@@ -114,35 +110,9 @@ class Delivery:
     # What others see
 
     @property
-    def counters(self) -> HandlerCounters:
-        """What the handler was given, and what became of it."""
-        # What the cursor moves over by itself costs nothing until somebody looks.
-        skipped = self._reader.skipped
-        self._counters.passed += skipped - self._skipped
-        self._skipped = skipped
-        return self._counters
-
-    @property
-    def position(self) -> int:
-        """Frames passed."""
-        return self._reader.position
-
-    @property
     def unwell(self) -> str | None:
         """Why the destination is unwell; None while it is well."""
         return self._failures.unwell
-
-    def lag_bytes(self) -> int:
-        """Bytes of the batches that the cursor has not passed."""
-        return self._reader.lag_bytes()
-
-    def lag_frames(self) -> int:
-        """Frames that the cursor has not passed."""
-        return self._journal.head - self._reader.position
-
-    def passed_since_start(self) -> int:
-        """Frames that the cursor has moved over since this loop was made; equals `passed` + `expired` at rest."""
-        return self._reader.position - self._start
 
     def lag_seconds(self) -> float:
         """The age of the oldest batch that the handler has not finished; 0 at the head."""
@@ -161,7 +131,11 @@ class Delivery:
 
     def wake(self) -> None:
         """There may be something to do: called after each commit. Runs the loop here and now, if it is idle."""
-        if not self._started or self._running or self._calling or (self._drained is None and self._at_rest()):
+        if self._running or self._calling or not self._started:
+            return
+        if self._as_frames and self._at_leisure() and (entry := self._reader.only(self._size.limit, self._max_bytes)):
+            self._pass_on(entry)
+        if self._drained is None and self._at_rest():
             return
         if self._timer is not None and self._failures.suspicious and not self._probing.soon:
             # Something new may show that the destination is well: it need not wait for long.
@@ -173,8 +147,8 @@ class Delivery:
         self._run()
 
     def _at_rest(self) -> bool:
-        """Whether all is done that there is, and nothing has ever failed that is not settled."""
-        return self._pile is None and self._failures.calm and self._reader.position == self._journal.committed
+        """Whether all is done that there is, and nothing has failed that is not settled."""
+        return self._pile is None and not self._reader.lag_bytes() and self._failures.calm
 
     def expire_oldest(self) -> None:
         """Give up the oldest batch before the cursor (`when_full = "drop_oldest"`); what is in flight is not lost."""
@@ -207,10 +181,6 @@ class Delivery:
         self._check_drained()
         return drained
 
-    def lost(self) -> int:
-        """Frames and parked events that would be lost if a server without a durable journal stopped now."""
-        return self.lag_frames() + len(self._parking)
-
     def stop(self) -> None:
         """Call the handler no more; what runs is cancelled."""
         self._started = False
@@ -228,6 +198,27 @@ class Delivery:
             self._reply(entry, event.id, payload)
 
     # The loop
+
+    def _at_leisure(self) -> bool:
+        """Whether nothing has to be thought of but what comes next."""
+        if self._pile is not None or self._timer is not None or not self._failures.calm or self._reply is not None:
+            return False
+        return not getattr(self.handler, "busy", False)
+
+    def _pass_on(self, entry: Entry) -> None:
+        """What the loop does with the next pile, where that is one whole entry: this is what a single line costs."""
+        batch, end = entry.batch, entry.end
+        count = len(batch.frames)
+        self._builder.expire(end)
+        self._pile = pile = Pile(end - count)
+        pile.end, pile.items, pile.decoded, pile.entries = end, [batch], count, [entry]
+        self._counters.decoded += count
+        self._running = True
+        try:
+            if self._call(pile.items, count):
+                self._finish_pile(pile)
+        finally:
+            self._running = False
 
     def _run(self) -> None:
         self._running = True
@@ -251,25 +242,28 @@ class Delivery:
                 self._wait(BUSY_INTERVAL)
             return False
         if self._todo and not waiting:
-            self._call(self._todo.popleft())
+            items = self._todo.popleft()
+            self._call(items, count_of(items))
             return True
         if self._pile is not None and not waiting:
             self._finish_pile(self._pile)
             return True
         if len(self._parking) and self.unwell is None and (attempt := self._parking.due()) is not None:
             self._attempting = attempt
-            self._call([attempt.item])
+            self._call([attempt.item], 1)
             return True
-        if waiting:
-            return False
+        return not waiting and self._go_on()
+
+    def _go_on(self) -> bool:
+        """The next pile, to its end if it is quick and all goes well. False if there is none."""
         if self._narrow:
             self._builder.expire(self._reader.position)
-        if self._reply is not None:
-            self._origins = {}
-        if (pile := self._take()) is None:
+        pile = self._take()
+        if pile is None:
             return False
         self._pile = pile
-        if not pile.items or self._call(pile.items):
+        items = pile.items
+        if not items or self._call(items, pile.decoded if self._as_frames else len(items)):
             self._finish_pile(pile)
         return True
 
@@ -277,30 +271,25 @@ class Delivery:
         pile = self._builder.take(self._size.limit)
         if pile is not None:
             counters = self._counters
-            if self.handler.wants == "events":
-                counters.filtered += pile.decoded - len(pile.items)
             counters.decoded += pile.decoded
+            if not self._as_frames:
+                counters.filtered += pile.decoded - len(pile.items)
             if self._reply is not None:
                 self._origins |= {entry.batch.id: entry for entry in pile.entries}
         return pile
 
     def _finish_pile(self, pile: Pile) -> None:
         self._pile = None
+        if self._reply is not None:
+            self._origins = {}
         self._counters.passed += pile.end - pile.start
         if self._failures.calm:
             self._journal.commit_cursor(self.name, pile.end)
             self._moved()
             return
-        was_unwell = self._failures.unwell is not None
         self._failures.pile_done()
-        if was_unwell:
-            self._set_parking_timer()
+        self._set_parking_timer()
         self._commit(pile.end)
-
-    def _commit(self, position: int) -> None:
-        parked, settled = self._parking.changes()
-        self._journal.commit_cursor(self.name, position, parked, settled)
-        self._moved()
 
     def _wait(self, seconds: float) -> None:
         if not self._started:
@@ -313,22 +302,24 @@ class Delivery:
             self._retry()
         self.wake()
 
-    def _call(self, items: list[Any]) -> bool:
-        """Call the handler. True if it is done, well, and nothing else is on our mind; else `_called` is, or will be."""
+    def _call(self, items: list[Any], count: int) -> bool:
+        """Call the handler with so many events. True if it is done, well, and nothing else is on our mind.
+
+        Otherwise `_called` has been called, or will be.
+        """
         self._calling = True
         self._counters.calls += 1
-        started = self._seconds()
-        done = self._caller.call(items, self._lanes if len(items) > 1 else 1)
-        count = count_of(items)
-        self._size.took(count, self._seconds() - started)
-        if not done:
-            return False
-        if not (self._failures.calm and self._started and self._attempting is None):
+        seconds, caller = self._seconds, self._caller
+        started = seconds()
+        well = caller.call_one(items) if self._lanes == 1 or len(items) == 1 else caller.call(items, self._lanes)
+        self._size.took(count, seconds() - started)
+        if well and self._failures.calm and self._attempting is None and self._started:
+            self._calling = False
+            self._counters.delivered += count
+            return True
+        if well:
             self._called([(items, None)])
-            return False
-        self._calling = False
-        self._counters.delivered += count
-        return True
+        return False
 
     def _called(self, outcomes: list[Outcome]) -> None:
         self._calling = False

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 
 from eventserver.errors import TemporaryFailure
@@ -14,8 +14,8 @@ from eventserver.errors import TemporaryFailure
 #: Where events go whose own file cannot be: too many new ones, or something else is in its place.
 OVERFLOW = "overflow"
 
-#: In place of where a file ended before a round.
-_UNKNOWN = -1
+#: In place of where a file ended before a round: no file has a size that fits to it.
+_UNKNOWN = -(1 << 62)
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -46,11 +46,11 @@ class _File:
         self.torn = False
 
     def append_alone(self, data: bytes) -> None:
-        """As `append`, where it is all that a round writes: where the file ended is asked only if it has to be known."""
-        self.before, self.written = _UNKNOWN, 0
+        """As `append`, for all that a round writes: where the file ended is asked only if it has to be known."""
+        self.written = 0
         count = os.write(self.fd, data)
         if count < len(data):
-            self.written = count
+            self.before, self.written = _UNKNOWN, count
             before = os.fstat(self.fd).st_size - count
             if os.pread(self.fd, count, before) == data[:count]:
                 self.before = before
@@ -59,7 +59,7 @@ class _File:
     def undo(self) -> None:
         """Cut what was written in this round, unless someone else has written behind it."""
         try:
-            if self.written and self.before != _UNKNOWN and os.fstat(self.fd).st_size == self.before + self.written:
+            if self.written and os.fstat(self.fd).st_size == self.before + self.written:
                 os.ftruncate(self.fd, self.before)
         except OSError:
             # The disk is unwell, which is being reported already.
@@ -121,9 +121,16 @@ class Files:
         Raises `TemporaryFailure` if that fails; what was written is taken back then, so that the next attempt leaves
         no half line and no copies. (Of more than `max_open` files only those of the last round are.)
         """
-        if len(parts) <= self._max_open:
-            self._append(parts)
-            return
+        if len(parts) == 1 and not self._sync:
+            ((path, data),) = parts.items()
+            file = self._files.get(path)
+            if file is not None and not file.torn and len(self._files) == 1:
+                # All that most handlers ever do.
+                try:
+                    file.append_alone(data)
+                except OSError as error:
+                    raise self._undo(path, [file], error) from error
+                return
         paths = iter(parts)
         while chunk := list(islice(paths, self._max_open)):
             self._append({path: parts[path] for path in chunk})
@@ -141,14 +148,9 @@ class Files:
         touched: dict[int, _File] = {}
         path = self._base
         try:
-            if self._base_fd < 0:
-                self.open_base()
+            self.open_base()
             for path, data in parts.items():
                 file = self._file(path)
-                if len(parts) == 1 and not self._sync and not file.torn:
-                    touched[file.fd] = file
-                    file.append_alone(data)
-                    break
                 if file.fd not in touched:
                     file.before, file.written = os.fstat(file.fd).st_size, 0
                     touched[file.fd] = file
@@ -157,22 +159,25 @@ class Files:
                 for file in touched.values():
                     os.fdatasync(file.fd)
         except OSError as error:
-            self.counts["undone"] += 1
-            for file in touched.values():
-                file.undo()
-            # After a failed write nothing is known about the descriptors; what is opened again is looked at again.
-            self.close()
-            raise TemporaryFailure(f"{self._base}/{path}: {error.strerror}") from error
+            raise self._undo(path, touched.values(), error) from error
         while len(self._files) > self._max_open:
             os.close(self._files.popitem(last=False)[1].fd)
+
+    def _undo(self, path: str, touched: Iterable[_File], error: OSError) -> TemporaryFailure:
+        """Take a round back; what to raise."""
+        self.counts["undone"] += 1
+        for file in touched:
+            file.undo()
+        # After a failed write nothing is known about the descriptors; what is opened again is looked at again.
+        self.close()
+        return TemporaryFailure(f"{self._base}/{path}: {error.strerror}")
 
     def _file(self, path: str) -> _File:
         file = self._files.get(path)
         if file is None:
             path, file = self._open_or_overflow(path)
             self._files[path] = file
-        if len(self._files) > 1:
-            self._files.move_to_end(path)
+        self._files.move_to_end(path)
         return file
 
     def _open_or_overflow(self, path: str) -> tuple[str, _File]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -68,9 +69,7 @@ class MemoryJournal:
                 callback()
         return head
 
-    def reader(
-        self, name: str, position: int | None = None, listeners: Collection[str] | None = None
-    ) -> MemoryReader:
+    def reader(self, name: str, position: int | None = None, listeners: Collection[str] | None = None) -> MemoryReader:
         if name not in self._readers:
             self._readers[name] = MemoryReader(name, self, listeners)
             self._wanting = {}
@@ -89,6 +88,16 @@ class MemoryJournal:
     ) -> None:
         if self._readers[name].pass_to(position):
             self.free()
+        if parked or settled:
+            self._keep(name, parked, settled)
+
+    def free(self) -> None:
+        """Let go of what every reader has passed."""
+        entries = self._entries
+        while entries and not entries[0].readers_left:
+            self.size -= entries.popleft().size
+
+    def _keep(self, name: str, parked: Sequence[Parked], settled: Collection[str]) -> None:
         for event_id in settled:
             self._take_out((name, event_id))
         for one in parked:
@@ -97,12 +106,6 @@ class MemoryJournal:
             self._parked_bytes += _weight(one)
         if self._parked_bytes > self.max_parked_bytes:
             self._forget()
-
-    def free(self) -> None:
-        """Let go of what every reader has passed."""
-        entries = self._entries
-        while entries and not entries[0].readers_left:
-            self.size -= entries.popleft().size
 
     def _take_out(self, key: tuple[str, str]) -> Parked | None:
         one = self._parked.pop(key, None)
@@ -166,9 +169,9 @@ class MemoryReader:
         self._listeners = None if listeners is None else frozenset(listeners)
         self._journal = journal
         self._position = journal.head
-        # What the cursor has not passed, and what of it has not been read.
+        # What the cursor has not passed, and how many of these have been read.
         self._before: deque[Entry] = deque()
-        self._unread: deque[Entry] = deque()
+        self._read = 0
         self._lag = 0
         self._skipped = 0
 
@@ -195,16 +198,28 @@ class MemoryReader:
         if not self._before and first != self._position:
             self._skip_to(first)
         self._before.append(entry)
-        self._unread.append(entry)
         self._lag += entry.size
 
     def read(self, max_bytes: int) -> list[Entry] | Deferred[list[Entry]]:
-        unread, found, size = self._unread, [], 0
-        while unread and size < max_bytes:
-            entry = unread.popleft()
+        found: list[Entry] = []
+        size = 0
+        # What was read and not passed is no more than a handler has in its hands.
+        for entry in islice(self._before, self._read, None):
             found.append(entry)
             size += entry.size
+            if size >= max_bytes:
+                break
+        self._read += len(found)
         return found
+
+    def only(self, max_frames: int, max_bytes: int) -> Entry | None:
+        if len(self._before) != 1 or self._read:
+            return None
+        entry = self._before[0]
+        if len(entry.batch.frames) > max_frames or entry.size > max_bytes:
+            return None
+        self._read = 1
+        return entry
 
     def lag_bytes(self) -> int:
         return self._lag
@@ -222,17 +237,25 @@ class MemoryReader:
 
         Whether one of them was held by nobody else.
         """
-        if not self._before or position <= self._position:
+        before = self._before
+        if not before or position <= self._position:
             return False
         self._position = position
-        before, unread, free = self._before, self._unread, False
+        if len(before) == 1 and before[0].end == position:
+            # All there is: so it is after each read, as long as the server is not busy.
+            entry = before.popleft()
+            self._lag = self._read = 0
+            entry.readers_left -= 1
+            return not entry.readers_left
+        free = False
         while before and before[0].end <= position:
             entry = before.popleft()
-            entry.readers_left -= 1
             self._lag -= entry.size
-            free = free or not entry.readers_left
-        while unread and unread[0].end <= position:
-            unread.popleft()
+            if self._read:
+                self._read -= 1
+            entry.readers_left -= 1
+            if not entry.readers_left:
+                free = True
         if before and self._listeners is not None and (first := before[0].first) > position:
             self._skip_to(first)
         return free

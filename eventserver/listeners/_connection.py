@@ -247,13 +247,20 @@ class StreamConnection(Protocol):
             self.held.append(batch)
             return
         leaving = self._leaving_since is not None
-        if not self._put(batch):
+        # As `_put`, which is for batches that come again.
+        self._putting = True
+        position = self._ingest.put(batch)
+        self._putting = False
+        if position is None:
             self.held.appendleft(batch)
-        elif self._leaving_since is None or leaving:
-            return
-        elif self.retry():
-            # The handler that ran has stopped the server, and a tail was put after the batch.
-            return
+        else:
+            if position > self._position:
+                self._position = position
+            if self._leaving_since is None or leaving:
+                return
+            if self.retry():
+                # The handler that ran has stopped the server, and a tail was put after the batch.
+                return
         self._hub.hold(self)
         self.pause()
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+from eventserver.decoders._memo import Memo
 from eventserver.decoders._severity import FACILITIES, SEVERITIES
 from eventserver.decoders.syslog import SyslogDecoder, SyslogOptions
 from eventserver.event import Event
@@ -226,9 +227,11 @@ def test_the_memories_are_bounded_whatever_is_sent() -> None:
         ]
         lines += [f'<13>1 - {"h" * 9000}{start} a p m [a b="{"c" * 9000}{start}"] x'.encode()]
         decoder.decode(batch(*lines))
-    memos = [memo for memo in vars(decoder).values() if isinstance(memo, dict)]
-    assert len(memos) == 4
-    assert all(0 < len(memo) <= 4096 for memo in memos)
+        decoder.json_lines(batch(*lines))
+    readers = (decoder._reader, decoder._json_reader)
+    memos = [memo for reader in readers for memo in vars(reader).values() if isinstance(memo, Memo)]
+    assert len(memos) == 10
+    assert all(0 < memo.held <= 8192 for memo in memos)
     assert all(max(map(len, memo)) <= 1024 for memo in memos)
 
 
