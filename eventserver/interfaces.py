@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -326,8 +325,7 @@ class IReplyWriter(Interface):
         """Write one reply, ended as the framing ends a frame."""
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """A batch in a journal. `end` is the position behind its last frame, `size` the bytes it counts for.
 
     `readers_left` is the number of cursors that have yet to pass it. `events` is where delivery keeps what the batch

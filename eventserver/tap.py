@@ -46,11 +46,11 @@ def _forget_pidfile(parent: Any, argv: list[str]) -> None:
 
 
 def install_reactor() -> None:
-    """Twisted's asyncio reactor, unless one is installed already (`twistd --reactor`); its clock is monotonic."""
+    """The asyncio reactor, unless one is installed already (`twistd --reactor`); its clock is monotonic."""
     if "twisted.internet.reactor" not in sys.modules:
-        from twisted.internet import asyncioreactor
+        from eventserver import asyncio_reactor
 
-        asyncioreactor.install()
+        asyncio_reactor.install()
     from twisted.internet import reactor
 
     make_monotonic(reactor)

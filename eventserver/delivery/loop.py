@@ -93,9 +93,9 @@ class Delivery(Standing):
         self._caller = Caller(handler, reactor, timeout, self._called, self._failures.overdue)
         self._size = PileSize(settings.max_events)
         self._lanes = settings.concurrency
-        self._narrow = listeners is not None
         self._as_frames = handler.wants == "frames"
         self._max_bytes = int(settings.max_bytes)
+        self._passes_on = self._as_frames and reply is None
         # The current pile, what of it is still to be called, and the parked event that a call is about.
         self._pile: Pile | None = None
         self._todo: deque[list[Any]] = deque()
@@ -133,8 +133,8 @@ class Delivery(Standing):
         """There may be something to do: called after each commit. Runs the loop here and now, if it is idle."""
         if self._running or self._calling or not self._started:
             return
-        if self._as_frames and self._at_leisure() and (entry := self._reader.only(self._size.limit, self._max_bytes)):
-            self._pass_on(entry)
+        if self._passes_on and self._pass_on():
+            return
         if self._drained is None and self._at_rest():
             return
         if self._timer is not None and self._failures.suspicious and not self._probing.soon:
@@ -199,26 +199,35 @@ class Delivery(Standing):
 
     # The loop
 
-    def _at_leisure(self) -> bool:
-        """Whether nothing has to be thought of but what comes next."""
-        if self._pile is not None or self._timer is not None or not self._failures.calm or self._reply is not None:
-            return False
-        return not getattr(self.handler, "busy", False)
+    def _pass_on(self) -> bool:
+        """What the loop does with the next pile, if that is one whole entry and there is nothing else to think of.
 
-    def _pass_on(self, entry: Entry) -> None:
-        """What the loop does with the next pile, where that is one whole entry: this is what a single line costs."""
-        batch, end = entry.batch, entry.end
+        This is what a single line costs. True if that was all there is; False, and then the loop says what to do.
+        """
+        if self._pile is not None or self._timer is not None or not self._failures.calm or self._drained is not None:
+            return False
+        if getattr(self.handler, "busy", False):
+            return False
+        entry = self._reader.only(self._size.limit, self._max_bytes)
+        if entry is None:
+            return False
+        batch, end, counters = entry.batch, entry.end, self._counters
         count = len(batch.frames)
-        self._builder.expire(end)
         self._pile = pile = Pile(end - count)
         pile.end, pile.items, pile.decoded, pile.entries = end, [batch], count, [entry]
-        self._counters.decoded += count
+        counters.decoded += count
         self._running = True
         try:
-            if self._call(pile.items, count):
-                self._finish_pile(pile)
+            if not self._call(pile.items, count):
+                self._builder.expire(end)
+                return False
+            self._pile = None
+            counters.passed += count
+            self._journal.commit_cursor(self.name, end)
+            self._moved()
         finally:
             self._running = False
+        return not self._reader.lag_bytes()
 
     def _run(self) -> None:
         self._running = True
@@ -256,8 +265,8 @@ class Delivery(Standing):
 
     def _go_on(self) -> bool:
         """The next pile, to its end if it is quick and all goes well. False if there is none."""
-        if self._narrow:
-            self._builder.expire(self._reader.position)
+        # The cursor may have moved on without the builder.
+        self._builder.expire(self._reader.position)
         pile = self._take()
         if pile is None:
             return False
@@ -309,10 +318,11 @@ class Delivery(Standing):
         """
         self._calling = True
         self._counters.calls += 1
-        seconds, caller = self._seconds, self._caller
-        started = seconds()
+        caller, started = self._caller, self._seconds()
         well = caller.call_one(items) if self._lanes == 1 or len(items) == 1 else caller.call(items, self._lanes)
-        self._size.took(count, seconds() - started)
+        seconds = self._seconds() - started
+        if count > 1 or seconds > SLICE:
+            self._size.took(count, seconds)
         if well and self._failures.calm and self._attempting is None and self._started:
             self._calling = False
             self._counters.delivered += count

@@ -12,6 +12,8 @@ class CountedFramer(Framer):
     Positions are indexes into the chunk: nothing is sliced but the frames, so a chunk costs one pass.
     """
 
+    __slots__ = ("_body", "_count", "_header", "_missing", "_open", "_skip")
+
     #: The byte behind the counted ones, if the format has one.
     terminator = b""
 

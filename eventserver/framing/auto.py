@@ -11,12 +11,14 @@ from zope.interface import implementer
 
 from eventserver.framing._base import CRLF, FramerOptions, Line
 from eventserver.framing._body import CountedFramer
-from eventserver.framing.counted import STRAY
+from eventserver.framing.counted import LARGEST_USUAL, STRAY, cut_usual
 from eventserver.interfaces import IFramer
 
 _MAX_HEADER = 9  # seven digits, SP, "<"
 _STRAY_BYTES = b"\n\0 "
 _ZERO = 0x30
+#: No line that is not less than this begins with a digit.
+_BEHIND_DIGITS = b":"
 # Two expressions, as one with a literal first byte is searched for ten times faster than one with a class.
 _HEADER_AFTER_LF = re.compile(rb"\n[1-9][0-9]{0,6} <")
 _HEADER_AFTER_ANY = re.compile(rb"[\n\0][1-9][0-9]{0,6} <")
@@ -36,9 +38,12 @@ class AutoFramer(CountedFramer):
     class Options(FramerOptions, frozen=True, kw_only=True):
         """The options of `framing = "auto"`."""
 
+    __slots__ = ("_after_counted", "_ending", "_header_in_lines", "_line")
+
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        self._line = Line(self._limit, CRLF)
+        # Made when it is needed first: most connections send whole lines.
+        self._line: Line | None = None
         self._after_counted = False  # only strays have come since the last counted frame
         self._ending = b"\n"  # of the latest frame; nothing if it was counted
         self._header_in_lines = _HEADER_AFTER_LF  # as the chunk at hand needs it
@@ -51,11 +56,11 @@ class AutoFramer(CountedFramer):
     @property
     def held(self) -> int:
         """The bytes that are carried to the next call: at most `max_frame`, or 8 of an undecided header."""
-        return len(self._line.held) + len(self._body) + len(self._header)
+        return (0 if self._line is None else len(self._line.held)) + len(self._body) + len(self._header)
 
     def finish(self) -> list[bytes]:
         """The unterminated last line, or what has come of a counted frame."""
-        text = self._header + self._line.take()
+        text = self._header + self._take_line()
         self._header = b""
         frames = super().finish()
         if text and not self._dead:
@@ -65,7 +70,7 @@ class AutoFramer(CountedFramer):
 
     def rest(self) -> bytes:
         """The bytes of the unfinished frame; nothing of one that is being skipped."""
-        text = self._line.take()
+        text = self._take_line()
         return super().rest() + text
 
     def wrap(self, payload: bytes) -> bytes:
@@ -81,11 +86,14 @@ class AutoFramer(CountedFramer):
         return b"%d " % count
 
     def _scan(self, data: bytes, position: int, frames: list[bytes]) -> None:
+        if self._cut_plain(data, position, frames):
+            return
         self._header_in_lines = _HEADER_AFTER_ANY if b"\0" in data else _HEADER_AFTER_LF
-        if self._line.skipping:
-            position = self._pass_over(data)
-        elif self._line:
-            position = self._cut_lines(data, position, frames)
+        if self._line is not None:
+            if self._line.skipping:
+                position = self._pass_over(data)
+            elif self._line:
+                position = self._cut_lines(data, position, frames)
         end = len(data)
         while position < end and not self._dead:
             position = self._cut_counted(data, position, frames)
@@ -96,6 +104,35 @@ class AutoFramer(CountedFramer):
                 self._header = data[position:]
                 return
             position = self._cut_lines(data, position, frames)
+
+    def _cut_plain(self, data: bytes, position: int, frames: list[bytes]) -> bool:
+        """Cut what lies behind `position` if it is plain: whole lines, none of which begins with a digit.
+
+        There is no counted frame in it then. False, and nothing is done, where that has to be found out, and where
+        lines end with CR or NUL, are empty or over the limit.
+        """
+        line = self._line
+        held: bytes | bytearray = b""
+        if line:
+            if line.skipping or line.window(b""):
+                return False
+            held = line.held
+        if (held or data[position : position + 1])[:1] < _BEHIND_DIGITS or b"\0" in data or b"\r" in data:
+            return False
+        lines = (data[position:] if position else data).split(b"\n")
+        tail = lines.pop()
+        if not lines or (tail and tail < _BEHIND_DIGITS):
+            return False
+        if held:
+            lines[0] = bytes(held) + lines[0]
+        if min(lines) < _BEHIND_DIGITS or (len(held) + len(data) > self._limit < max(map(len, lines))):
+            return False
+        self._take_line()
+        frames += lines
+        self._after_counted = False
+        self._ending = b"\n"
+        self._carry(tail, frames)
+        return True
 
     def _take(self, data: bytes, position: int, frames: list[bytes]) -> int:
         position = super()._take(data, position, frames)
@@ -122,6 +159,8 @@ class AutoFramer(CountedFramer):
                 position = stop
                 self._after_counted = True
                 self._ending = b""
+                if 10 <= count <= LARGEST_USUAL <= limit:
+                    position = cut_usual(data, stop, frames, priority=True)
             else:
                 position = self._start(count, data, start, frames)
         return position
@@ -133,7 +172,7 @@ class AutoFramer(CountedFramer):
         if b"\n" not in block and b"\0" not in block:
             self._carry(block, frames)
             return stop
-        held = self._line.take()
+        held = self._take_line()
         text = held + block if held else block
         lines = text.split(b"\n")
         tail = lines.pop()
@@ -177,11 +216,17 @@ class AutoFramer(CountedFramer):
         ends = [at for at in (data.find(b"\n"), data.find(b"\0")) if at >= 0]
         if not ends:
             return len(data)
-        self._line.take()
+        self._take_line()
         return min(ends) + 1
+
+    def _take_line(self) -> bytes:
+        """The line in progress, which is then none."""
+        return b"" if self._line is None else self._line.take()
 
     def _carry(self, tail: bytes, frames: list[bytes]) -> None:
         if tail and not self._dead:
+            if self._line is None:
+                self._line = Line(self._limit, CRLF)
             head = self._line.add(tail)
             if head is not None:
                 self._overflow(head, frames)

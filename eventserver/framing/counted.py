@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from io import SEEK_CUR, BytesIO
 from typing import Annotated, Literal
 
 from zope.interface import implementer
@@ -26,6 +27,43 @@ _NETSTRING_DIGITS = 9
 _COMMA = 0x2C
 _ZERO = 0x30
 
+#: The first four bytes of octet counted frames, and the bytes that follow those: three digits and SP, and two digits,
+#: SP and the "<" of a priority.
+_THREE_DIGITS = {b"%d " % count: count for count in range(100, 1000)}
+_TWO_DIGITS = {b"%d <" % count: count - 1 for count in range(10, 100)}
+#: The largest count of these.
+LARGEST_USUAL = 999
+_STRAYS = b"\n\0 "
+
+
+def cut_usual(data: bytes, position: int, frames: list[bytes], *, priority: bool = False) -> int:
+    """Cut the octet counted frames that follow each other from `position` on while their headers are usual ones.
+
+    Returns where something else begins, or a frame that is not whole; with `priority`, also one that does not begin
+    with "<". A stray between two is skipped. It costs a third of what it takes to look at every header.
+    """
+    reader = BytesIO(data)
+    reader.seek(position)
+    read, append, known = reader.read, frames.append, _THREE_DIGITS.get
+    rest, count = b"", 0
+    while header := read(4):
+        if found := known(header):
+            rest, count = read(found), found
+            if priority and rest[:1] != b"<":
+                return reader.tell() - len(rest) - 4
+            append(rest)
+        elif found := _TWO_DIGITS.get(header):
+            rest, count = read(found), found
+            append(b"<" + rest)
+        elif header[0] in _STRAYS and header[1:2].isdigit():
+            reader.seek(1 - len(header), SEEK_CUR)
+        else:
+            break
+    if len(rest) < count:
+        frames.pop()
+        return len(data) - len(rest) - 4
+    return reader.tell() - len(header)
+
 
 @implementer(IFramer)
 class OctetFramer(CountedFramer):
@@ -34,6 +72,8 @@ class OctetFramer(CountedFramer):
     MSG-LEN has 1 to 7 digits and does not begin with a zero, so there are no empty frames. LF, NUL and SP between
     frames are skipped. Any other byte is a fatal fault, `bad_count`.
     """
+
+    __slots__ = ()
 
     class Options(FramerOptions, frozen=True, kw_only=True):
         """The options of `framing = "octet"`."""
@@ -61,6 +101,8 @@ class OctetFramer(CountedFramer):
             if stop <= end and count <= limit:
                 append(data[start:stop])
                 position = stop
+                if 10 <= count <= LARGEST_USUAL <= limit:
+                    position = cut_usual(data, stop, frames)
             else:
                 position = self._start(count, data, start, frames)
 
@@ -79,6 +121,8 @@ class OctetFramer(CountedFramer):
 @implementer(IFramer)
 class LengthFramer(CountedFramer):
     """A length of four bytes, unsigned, then as many bytes. Empty frames are frames."""
+
+    __slots__ = ("_length",)
 
     class Options(FramerOptions, frozen=True, kw_only=True):
         """The options of `framing = "length"`."""
@@ -116,6 +160,8 @@ class NetstringFramer(CountedFramer):
     """
 
     terminator = b","
+
+    __slots__ = ()
 
     class Options(FramerOptions, frozen=True, kw_only=True):
         """The options of `framing = "netstring"`."""

@@ -38,8 +38,6 @@ class MemoryJournal:
         self.head = 0
         self.forgotten = 0
         self._log_forgotten = log_forgotten
-        # What some reader has yet to pass, oldest first.
-        self._entries: deque[Entry] = deque()
         self._readers: dict[str, MemoryReader] = {}
         # By listener, who wants its batches: found out once, not for every batch.
         self._wanting: dict[str, list[MemoryReader]] = {}
@@ -62,7 +60,6 @@ class MemoryJournal:
         if wanting:
             self.size += size
             entry = Entry(head, batch, size, len(wanting))
-            self._entries.append(entry)
             for reader in wanting:
                 reader.arrived(entry, first)
             for callback in self._callbacks:
@@ -79,23 +76,15 @@ class MemoryJournal:
         reader = self._readers.pop(name)
         self._wanting = {}
         reader.pass_to(self.head)
-        self.free()
         for key in [key for key in self._parked if key[0] == name]:
             self._take_out(key)
 
     def commit_cursor(
         self, name: str, position: int, parked: Sequence[Parked] = (), settled: Collection[str] = ()
     ) -> None:
-        if self._readers[name].pass_to(position):
-            self.free()
+        self._readers[name].pass_to(position)
         if parked or settled:
             self._keep(name, parked, settled)
-
-    def free(self) -> None:
-        """Let go of what every reader has passed."""
-        entries = self._entries
-        while entries and not entries[0].readers_left:
-            self.size -= entries.popleft().size
 
     def _keep(self, name: str, parked: Sequence[Parked], settled: Collection[str]) -> None:
         for event_id in settled:
@@ -131,17 +120,16 @@ class MemoryJournal:
         return [one for (handler, _), one in self._parked.items() if handler == name]
 
     def oldest(self) -> list[str]:
-        if not self._entries:
-            return []
-        oldest = self._entries[0]
-        return [reader.name for reader in self._readers.values() if reader.oldest is oldest]
+        behind = [reader for reader in self._readers.values() if reader.before]
+        first = min((reader.before[0].end for reader in behind), default=0)
+        return [reader.name for reader in behind if reader.before[0].end == first]
 
     def info(self) -> Mapping[str, Any]:
         return {
             "durable": False,
             "max_bytes": self.max_bytes,
             "bytes": self.size,
-            "batches": len(self._entries),
+            "batches": len({entry.end for reader in self._readers.values() for entry in reader.before}),
             "head": self.head,
             "parked": sum(one.next_attempt is not None for one in self._parked.values()),
             "dead": sum(one.next_attempt is None for one in self._parked.values()),
@@ -169,25 +157,20 @@ class MemoryReader:
         self._listeners = None if listeners is None else frozenset(listeners)
         self._journal = journal
         self._position = journal.head
-        # What the cursor has not passed, and how many of these have been read.
-        self._before: deque[Entry] = deque()
-        self._read = 0
+        self.before: deque[Entry] = deque()
+        """What the cursor has not passed, oldest first."""
+        self._read = 0  # how many of these have been read
         self._lag = 0
         self._skipped = 0
 
     @property
     def position(self) -> int:
-        return self._position if self._before else self._journal.head
+        return self._position if self.before else self._journal.head
 
     @property
     def skipped(self) -> int:
         """Frames of other listeners that the cursor has moved over by itself."""
         return self._skipped + self.position - self._position
-
-    @property
-    def oldest(self) -> Entry | None:
-        """The oldest entry that the cursor has not passed."""
-        return self._before[0] if self._before else None
 
     def wants(self, listener: str) -> bool:
         """Whether batches of the listener come here."""
@@ -195,16 +178,16 @@ class MemoryReader:
 
     def arrived(self, entry: Entry, first: int) -> None:
         """An entry that begins at `first` is appended."""
-        if not self._before and first != self._position:
+        if not self.before and first != self._position:
             self._skip_to(first)
-        self._before.append(entry)
+        self.before.append(entry)
         self._lag += entry.size
 
     def read(self, max_bytes: int) -> list[Entry] | Deferred[list[Entry]]:
         found: list[Entry] = []
         size = 0
         # What was read and not passed is no more than a handler has in its hands.
-        for entry in islice(self._before, self._read, None):
+        for entry in islice(self.before, self._read, None):
             found.append(entry)
             size += entry.size
             if size >= max_bytes:
@@ -213,9 +196,9 @@ class MemoryReader:
         return found
 
     def only(self, max_frames: int, max_bytes: int) -> Entry | None:
-        if len(self._before) != 1 or self._read:
+        if len(self.before) != 1 or self._read:
             return None
-        entry = self._before[0]
+        entry = self.before[0]
         if len(entry.batch.frames) > max_frames or entry.size > max_bytes:
             return None
         self._read = 1
@@ -225,40 +208,37 @@ class MemoryReader:
         return self._lag
 
     def expire_oldest(self) -> int:
-        if not self._before:
+        if not self.before:
             return self.position
-        end = self._before[0].end
-        if self.pass_to(end):
-            self._journal.free()
+        end = self.before[0].end
+        self.pass_to(end)
         return end
 
-    def pass_to(self, position: int) -> bool:
-        """Move the cursor forward, and let go of the entries that end at or before it.
-
-        Whether one of them was held by nobody else.
-        """
-        before = self._before
-        if not before or position <= self._position:
-            return False
-        self._position = position
+    def pass_to(self, position: int) -> None:
+        """Move the cursor forward, and let go of the entries that end at or before it."""
+        before = self.before
         if len(before) == 1 and before[0].end == position:
             # All there is: so it is after each read, as long as the server is not busy.
             entry = before.popleft()
+            self._position = position
             self._lag = self._read = 0
-            entry.readers_left -= 1
-            return not entry.readers_left
-        free = False
+            self._let_go(entry)
+            return
+        if not before or position <= self._position:
+            return
+        self._position = position
         while before and before[0].end <= position:
             entry = before.popleft()
             self._lag -= entry.size
-            if self._read:
-                self._read -= 1
-            entry.readers_left -= 1
-            if not entry.readers_left:
-                free = True
+            self._read = max(0, self._read - 1)
+            self._let_go(entry)
         if before and self._listeners is not None and (first := before[0].first) > position:
             self._skip_to(first)
-        return free
+
+    def _let_go(self, entry: Entry) -> None:
+        entry.readers_left -= 1
+        if not entry.readers_left:
+            self._journal.size -= entry.size
 
     def _skip_to(self, position: int) -> None:
         self._skipped += position - self._position

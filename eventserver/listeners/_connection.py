@@ -116,10 +116,11 @@ class StreamConnection(Protocol):
             self._faulty(frames, framer.faults)
         elif frames:
             self._emit(frames)
-        if not framer.partial:
+        if framer.partial:
+            if frames or self._partial_since is None:
+                self._partial_since = now
+        elif self._partial_since is not None:
             self._partial_since = None
-        elif frames or self._partial_since is None:
-            self._partial_since = now
 
     def readConnectionLost(self) -> None:
         """The peer sends no more, and may still read (`nc -N`)."""
@@ -246,8 +247,7 @@ class StreamConnection(Protocol):
         if self.held or self._putting:
             self.held.append(batch)
             return
-        leaving = self._leaving_since is not None
-        # As `_put`, which is for batches that come again.
+        leaving = self._leaving_since
         self._putting = True
         position = self._ingest.put(batch)
         self._putting = False
@@ -256,10 +256,8 @@ class StreamConnection(Protocol):
         else:
             if position > self._position:
                 self._position = position
-            if self._leaving_since is None or leaving:
-                return
-            if self.retry():
-                # The handler that ran has stopped the server, and a tail was put after the batch.
+            # If the handler that ran has stopped the server, a tail was put after the batch.
+            if self._leaving_since == leaving or self.retry():
                 return
         self._hub.hold(self)
         self.pause()

@@ -66,6 +66,29 @@ def test_spaces_after_a_counted_frame_are_skipped_and_after_a_line_kept(size: in
     assert outcome(build(AutoFramer), cuts(data, size)) == ([b"<13>a", b"x", b"  y"], [])
 
 
+def test_spaces_at_the_start_of_a_read_are_kept_after_a_line() -> None:
+    assert outcome(build(AutoFramer), [b"5 <13>a", b"x\n", b"  y\n"]) == ([b"<13>a", b"x", b"  y"], [])
+    assert outcome(build(AutoFramer), [b"5 <13>a", b"x\ny", b"  z\n"]) == ([b"<13>a", b"x", b"y  z"], [])
+
+
+@SIZES
+def test_a_count_that_no_priority_follows_is_a_line_among_counted_frames_too(size: int) -> None:
+    line = b"100 x" + b"<" * 99
+    data = b"12 <13>abcdefgh" * 2 + line + b"\n12 <13>abcdefgh"
+    frame = b"<13>abcdefgh"
+    assert outcome(build(AutoFramer), cuts(data, size)) == ([frame, frame, line, frame], [])
+
+
+@SIZES
+def test_the_limit_holds_among_counted_frames_of_usual_sizes_too(size: int) -> None:
+    data = b"12 <13>abcdefgh999 <" + b"x" * 998 + b"12 <13>abcdefgh"
+    frame = b"<13>abcdefgh"
+    assert outcome(build(AutoFramer, max_frame=998), cuts(data, size)) == (
+        [frame, b"<" + b"x" * 997, frame],
+        [("oversize", 1, False)],
+    )
+
+
 def test_a_cr_is_stripped_before_lf_only() -> None:
     assert build(AutoFramer).feed(b"a\r\nb\r\0c\r\r\n") == [b"a", b"b\r", b"c\r"]
 

@@ -19,6 +19,22 @@ def test_strays_between_octet_counted_frames_are_skipped() -> None:
     assert outcome(build(OctetFramer), [b"\n 1 a\n", b"\0\n", b" 1 b \0"]) == ([b"a", b"b"], [])
 
 
+@pytest.mark.parametrize("size", [1, 7, 100, 5000])
+def test_octet_counted_frames_of_any_usual_sizes_follow_each_other(size: int) -> None:
+    frames = [b"<" * count for count in (10, 99, 100, 999, 1000, 9, 50, 180)] + [b"x" * 12, b"x" * 120]
+    data = b"".join(b"%d %b" % (len(frame), frame) for frame in frames)
+    assert outcome(build(OctetFramer), cuts(data * 2, size)) == (frames * 2, [])
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 5000])
+def test_the_limit_holds_among_octet_counted_frames_of_usual_sizes(size: int) -> None:
+    data = b"12 <13>abcdefgh999 <" + b"x" * 998 + b"12 <13>abcdefgh"
+    assert outcome(build(OctetFramer, max_frame=998), cuts(data, size)) == (
+        [b"<13>abcdefgh", b"<" + b"x" * 997, b"<13>abcdefgh"],
+        [("oversize", 1, False)],
+    )
+
+
 @pytest.mark.parametrize(
     "bad",
     [b"0 ", b"01 a", b"-1 a", b"+1 a", b"12345678 a", b"a", b"1a 1", b"<13>x\n", b"\r", b"1\n", b"\xb2 a", b"1\t"],

@@ -187,3 +187,31 @@ def test_frames_and_faults_are_those_of_the_reference(data: bytes, sizes: list[i
         getattr(reference, name)(data)
         found = outcome(MAKERS[name](max_frame=limit, oversize=policy), pieces(data, sizes))
         assert found == reference.outcome(), name
+
+
+#: What most counted streams consist of, and what may come between.
+COUNTED = [
+    b"12 <13>abcdefgh", b"10 abcdefghij", b"99 <" + b"x" * 98, b"100 <" + b"x" * 99, b"100 x" + b"<" * 99,
+    b"180 <13>" + b"12 <13>abcdefgh" * 11 + b"<<<<<<<<<<<", b"999 <" + b"x" * 998, b"1000 <" + b"x" * 999,
+    b"5 <1>a", b"\n", b"\n\n", b" ", b"\0", b"x\n", b"012 <13>abcdefgh", b"100 ", b"<13>line\n", b"13 <13>ab\ncd\0f",
+]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    data=st.lists(st.sampled_from(COUNTED), max_size=12).map(b"".join),
+    sizes=st.lists(st.integers(0, 300), max_size=8),
+    end=st.integers(0, 120),
+    limit=st.sampled_from([11, 50, 998, 999, 65536]),
+    policy=POLICIES,
+)
+def test_counted_frames_are_those_of_the_reference(
+    data: bytes, sizes: list[int], end: int, limit: int, policy: str
+) -> None:
+    """Streams of usual counts, which are cut in bulk, and their ends at any place."""
+    data = data[: len(data) - end]
+    for name in ("octet", "auto"):
+        reference = Reference(limit, policy)
+        getattr(reference, name)(data)
+        found = outcome(MAKERS[name](max_frame=limit, oversize=policy), pieces(data, sizes))
+        assert found == reference.outcome(), name
