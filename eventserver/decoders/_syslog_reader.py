@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
-from itertools import compress, count, repeat
-from operator import not_
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from itertools import chain, compress, count, repeat
+from operator import itemgetter, not_
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from eventserver.decoders._memo import Memo
 from eventserver.decoders._rfc5424 import StructuredData, header_fields, whole_structured_data
@@ -39,6 +39,8 @@ _BOM = "\ufeff".encode()
 _MNEMONIC_STARTS = (b"%", b":")
 #: Fewer lines than these are read one by one, which costs less.
 _FEW = 5
+#: From this part of the lines on it pays to sort them first.
+_FEW_OF = 0.2
 
 
 class Makes(Protocol[T, _H, D]):
@@ -67,6 +69,7 @@ class SyslogReader(Generic[T, H, D]):
         self._rule = rule
         self._makes = makes
         self._day: dt.date | None = None
+        self._mixed = False  # the lines of the latest batch did not all have one form
         self._heads = Memo(self._head)
         self._data = Memo(self._structured_data, entries=1024, longest=1024)
         self._fronts = Memo(self._front)
@@ -76,21 +79,28 @@ class SyslogReader(Generic[T, H, D]):
     def read(self, lines: Sequence[bytes], received: dt.datetime) -> tuple[Columns[T, H, D], list[int]]:
         """The columns of at least one line, and the rows of those in which something was wrong."""
         self._begin(received.date())
-        form = self._form_of(lines[0])
-        fronts = True
+        form = None
         others: Iterable[int]
         if len(lines) < _FEW:
             blank: list[Any] = [None] * len(lines)
             columns: Columns[T, H, D] = blank, blank.copy(), blank.copy(), blank.copy()
             others = range(len(lines))
+        elif self._mixed:
+            columns, others = self._by_kind(lines)
         else:
+            form = self._form_of(lines[0])
             columns, others = form(lines)
-            fronts = form != self._rfc3164
+            foreign = [row for row in others if _is_rfc5424(lines[row]) != (form == self._rfc5424)]
+            self._mixed = len(foreign) > _FEW_OF * len(lines)
         times, heads, data, messages = columns
         broken: list[int] = []
         for row in others:
             line = lines[row]
-            found = self._line(line, fronts)
+            found = None
+            if _is_rfc5424(line):
+                found = self._one_rfc5424(line)
+            elif form != self._rfc3164:
+                found = self._one_rfc3164(line)
             if found is None:
                 time, message, fields, error = read_line(line.decode(), self._rule)
                 if error is not None:
@@ -100,6 +110,14 @@ class SyslogReader(Generic[T, H, D]):
             times[row], heads[row], data[row], messages[row] = found
         return columns, broken
 
+    def _begin(self, day: dt.date) -> None:
+        """Times without a year depend on the day they are read on, so they are remembered for that day only."""
+        if day != self._day:
+            self._day = day
+            self._rule.begin(day)
+            self._bsd_times.forget()
+            self._fronts.forget()
+
     def _form_of(self, line: bytes) -> Callable[[Sequence[bytes]], tuple[Columns[T, H, D], set[int]]]:
         """What reads lines such as this in bulk."""
         word = line.partition(b" ")[0]
@@ -108,13 +126,27 @@ class SyslogReader(Generic[T, H, D]):
         stamp = word.partition(b">")[2]
         return self._rfc3164_new if b"." in stamp and ISO_STAMP.fullmatch(stamp) else self._rfc3164
 
-    def _begin(self, day: dt.date) -> None:
-        """Times without a year depend on the day they are read on, so they are remembered for that day only."""
-        if day != self._day:
-            self._day = day
-            self._rule.begin(day)
-            self._bsd_times.forget()
-            self._fronts.forget()
+    def _by_kind(self, lines: Sequence[bytes]) -> tuple[Columns[T, H, D], set[int]]:
+        """As the forms below, where the lines have not all the same: RFC 5424 and the rest, each in bulk."""
+        kinds = list(map(_is_rfc5424, lines))
+        self._mixed = len(set(kinds)) > 1
+        if not self._mixed:
+            return self._form_of(lines[0])(lines)
+        groups = _rows(kinds), _rows(map(not_, kinds))
+        columns: tuple[list[Any], list[Any], list[Any], list[Any]] = [], [], [], []
+        others: set[int] = set()
+        for rows in groups:
+            found, odd = self._form_of(lines[rows[0]])([lines[row] for row in rows])
+            others.update(rows[index] for index in odd)
+            for column, parts in zip(columns, cast("tuple[list[Any], ...]", found), strict=True):
+                column += parts
+        # Back into the order of the lines.
+        places = [0] * len(lines)
+        for place, row in enumerate(chain(*groups)):
+            places[row] = place
+        for column in columns:
+            column[:] = itemgetter(*places)(column)
+        return columns, others
 
     def _rfc5424(self, lines: Sequence[bytes]) -> tuple[Columns[T, H, D], set[int]]:
         """`<PRI>1 TIMESTAMP HOSTNAME APP-NAME PROCID MSGID`, `-` or structured data, and the message behind a space.
@@ -180,20 +212,9 @@ class SyslogReader(Generic[T, H, D]):
             times = [time or dt.datetime.min for time in times]
         return (self._makes.times(times), heads, [self._makes.nil] * len(lines), messages), others
 
-    def _line(self, line: bytes, fronts: bool) -> tuple[T, H, D, bytes] | None:
-        """The parts of one line of either form; None if it takes the full grammar.
-
-        `fronts`: its front may be one that is known, if it is no RFC 5424.
-        """
+    def _one_rfc5424(self, line: bytes) -> tuple[T, H, D, bytes] | None:
+        """The parts of one line; None if it takes the full grammar. The message may be missing."""
         words = line.split(b" ", 6)
-        if words[0] not in _VERSION_1:
-            if not fronts:
-                return None
-            front, colon, message = line.partition(b": ")
-            known = self._fronts[front]
-            if known is None or not colon or message[:1] in _MNEMONIC_STARTS:
-                return None
-            return *known, self._makes.nil, message
         if len(words) != 7 or (time := read_stamp(words.pop(1))) is None:
             return None
         rest = words.pop()
@@ -205,6 +226,13 @@ class SyslogReader(Generic[T, H, D]):
         if head is None or data is None:
             return None
         return self._makes.time(time), head, data, message.removeprefix(_BOM)
+
+    def _one_rfc3164(self, line: bytes) -> tuple[T, H, D, bytes] | None:
+        """As above."""
+        front, colon, message = line.partition(b": ")
+        if not colon or message[:1] in _MNEMONIC_STARTS or (known := self._fronts[front]) is None:
+            return None
+        return *known, self._makes.nil, message
 
     def _head(self, text: bytes) -> H | None:
         """The fields of `<PRI>1 HOSTNAME APP-NAME PROCID MSGID`; None if it is no such thing."""
@@ -255,6 +283,10 @@ class SyslogReader(Generic[T, H, D]):
             return None
         hostname, space, _ = names.partition(" ")
         return None if space and fields.get("hostname", "-") != hostname else self._makes.head(fields)
+
+
+def _is_rfc5424(line: bytes) -> bool:
+    return line.partition(b" ")[0] in _VERSION_1
 
 
 def _rows(chosen: Iterable[object]) -> list[int]:

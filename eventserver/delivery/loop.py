@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -13,12 +12,11 @@ from twisted.logger import Logger
 from eventserver.counters import HandlerCounters
 from eventserver.delivery.calling import Caller, Outcome
 from eventserver.delivery.decoding import Decoding
-from eventserver.delivery.failing import Failures, count_of, singles
+from eventserver.delivery.failing import Failures, count_of
 from eventserver.delivery.options import DeliveryOptions
 from eventserver.delivery.parking import Attempt, ParkingLot
 from eventserver.delivery.pile import SLICE, Pile, PileBuilder, PileSize, Select
-from eventserver.delivery.probing import FURTHEST, Probing
-from eventserver.delivery.standing import Standing
+from eventserver.delivery.recovering import Recovering
 from eventserver.event import Event, batch_id
 from eventserver.interfaces import Entry, IHandler, IJournal
 from eventserver.thinned_log import ThinnedLog
@@ -27,7 +25,7 @@ from eventserver.thinned_log import ThinnedLog
 BUSY_INTERVAL = 0.25
 
 
-class Delivery(Standing):
+class Delivery(Recovering):
     """Brings one handler what lies before its cursor, and moves the cursor when the handler is done.
 
     A sync handler is called directly; only where it waits (an async call, a wait before another attempt, the end of
@@ -55,12 +53,11 @@ class Delivery(Standing):
         position: int | None = None,
     ) -> None:
         parking = ParkingLot(name, reactor.seconds, now)
-        super().__init__(name, journal, counters, parking, moved, listeners, position)
+        super().__init__(name, journal, settings, counters, parking, moved, listeners, position)
         self.handler = handler
         self.when_full = settings.when_full
         self.max_lag = int(settings.max_lag)
         self.required_for_ack = settings.required_for_ack
-        self._settings = settings
         self._reactor = reactor
         self._seconds = reactor.seconds
         self._now = now
@@ -96,14 +93,10 @@ class Delivery(Standing):
         self._as_frames = handler.wants == "frames"
         self._max_bytes = int(settings.max_bytes)
         self._passes_on = self._as_frames and reply is None
-        # The current pile, what of it is still to be called, and the parked event that a call is about.
-        self._pile: Pile | None = None
-        self._todo: deque[list[Any]] = deque()
+        # The parked event that a call is about.
         self._attempting: Attempt | None = None
-        self._probing = Probing()
         self._origins: dict[str, Entry] = {}
         self._running = self._calling = self._started = False
-        self._timer: Any = None
         self._parking_timer: Any = None
         self._drained: Deferred[None] | None = None
 
@@ -348,79 +341,6 @@ class Delivery(Standing):
             self._set_parking_timer()
         if not self._running:
             self.wake()
-
-    def _settle(self, items: list[Any], error: BaseException | None, attempt: Attempt | None) -> None:
-        failures = self._failures
-        try:
-            if error is None:
-                failures.delivered(count_of(items), attempt)
-            else:
-                failures.failed(items, error, attempt, self._pile.entries if self._pile is not None else ())
-        except Exception:
-            # Whatever is wrong here, the cursor must not pass these events.
-            self._log.failure("handler {name}: its failure could not be dealt with", name=self.name)
-            if attempt is None:
-                failures.waiting.extend(items)
-
-    def _sort_out(self) -> None:
-        """Have called again what may have the culprit in it; or, if something waits in place, all wait behind it."""
-        failures = self._failures
-        if failures.again:
-            self._todo.extend([item] for item in failures.again)
-            failures.again = []
-        if failures.rest:
-            self._todo.appendleft(failures.rest)
-            failures.rest = []
-        if self._probing.active:
-            if not self._todo:
-                self._probe()
-        elif failures.waiting and self._timer is None:
-            for items in self._todo:
-                failures.waiting.extend(items)
-            self._todo.clear()
-            self._wait(failures.delay())
-
-    def _retry(self) -> None:
-        failures = self._failures
-        waiting, failures.waiting = failures.waiting, []
-        if failures.suspicious:
-            self._probing.begin(singles(waiting), self._newer(), self._seconds())
-            self._probe()
-            return
-        self._counters.redelivered += count_of(waiting)
-        if self._settings.ordered:
-            first, *waiting = singles(waiting)
-            self._todo.append([first])
-        if waiting:
-            self._todo.append(waiting)
-
-    def _probe(self) -> None:
-        failures, probing = self._failures, self._probing
-        probing.tried(bool(failures.waiting))
-        failures.waiting = []
-        if not failures.suspicious:
-            if suspects := probing.end():
-                self._counters.redelivered += count_of(suspects)
-                self._todo.append(suspects)
-        elif not failures.refused and (item := probing.next()) is not None:
-            self._counters.redelivered += 1
-            self._todo.append([item])
-        else:
-            failures.waiting = probing.end()
-            self._wait(failures.delay())
-
-    def _newer(self) -> list[Any]:
-        """What has come since, up to a bound; the pile grows by it."""
-        pile, found = self._pile, []
-        furthest = FURTHEST * self._settings.max_events
-        while pile is not None and len(pile.items) < furthest and (further := self._take()) is not None:
-            # Whatever lies between has expired meanwhile, and is counted as that.
-            pile.start += further.start - pile.end
-            pile.end = further.end
-            pile.entries += further.entries
-            pile.items = [*pile.items, *further.items]
-            found += singles(further.items)
-        return found
 
     # Parked events and the end
 

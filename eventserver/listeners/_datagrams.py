@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Sequence
+from itertools import repeat
 from typing import Any
 
 from zope.interface import implementer
@@ -51,7 +52,7 @@ class Datagrams:
         if self._new_framer is not None:
             frames, senders, marks = self._split(datas, senders, cut)
         else:
-            frames = [data.rstrip(_ENDS) for data in datas]
+            frames = list(map(bytes.rstrip, datas, repeat(_ENDS)))
             if cut or not all(frames) or max(map(len, frames)) > self._limit:
                 frames, senders, marks = self._sift(frames, senders, cut)
         if not frames:

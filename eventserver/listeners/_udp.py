@@ -67,12 +67,22 @@ class InetReader:
         # A handler may have stopped the server meanwhile, and with it this.
         if self.drain() < SMALL and self.patient and self._reading:
             self._reactor.removeReader(self)
-            self._pause = self._reactor.callLater(PAUSE, self.start)
+            self._pause = self._reactor.callLater(PAUSE, self._look)
+
+    def _look(self) -> None:
+        """Take what has gathered; wait for the reactor's call only after there was nothing, or much."""
+        self._pause = None
+        count = self.drain()
+        if not self._reading:
+            return
+        if 0 < count < SMALL:
+            self._pause = self._reactor.callLater(PAUSE, self._look)
+        else:
+            self._reactor.addReader(self)
 
     def start(self) -> None:
         """Have the reactor call `doRead`."""
         self._reading = True
-        self._pause = None
         self._reactor.addReader(self)
 
     def stop(self) -> None:

@@ -255,11 +255,19 @@ def test_lines_of_another_encoding_are_read_as_that_in_bulk_too(encoding: str) -
     assert check_json_lines(decoder, batch(*frames))
 
 
-def test_a_batch_of_both_forms_is_read_as_each_alone() -> None:
-    frames = [form % number for number in range(20) for form in (USUAL, BSD)]
-    events = SyslogDecoder().decode(batch(*frames))
-    alone = [SyslogDecoder().decode(batch(frame))[0] for frame in frames]
-    assert [event.replace(id="") for event in events] == [event.replace(id="") for event in alone]
+@pytest.mark.parametrize("forms", [(USUAL, BSD), (BSD, USUAL), (BSD, NIL, b"odd %d", COMMON[-1])])
+def test_a_batch_of_several_forms_is_read_as_each_line_alone(forms: tuple[bytes, ...]) -> None:
+    """Also where the batch before had them, too, so that it is expected."""
+    decoder = SyslogDecoder()
+    frames = [form % number for number in range(20) for form in forms]
+    alone = [SyslogDecoder().decode(batch(frame))[0].replace(id="") for frame in frames]
+    for _ in range(3):
+        events = decoder.decode(batch(*frames))
+        assert [event.replace(id="") for event in events] == alone
+    assert decoder._reader._mixed
+    usual = [USUAL % number for number in range(20)]
+    assert [event.message for event in decoder.decode(batch(*usual))] == [f"text {number}" for number in range(20)]
+    assert not decoder._reader._mixed
 
 
 def test_json_lines_of_the_usual_forms_are_there() -> None:
