@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventserver.errors import ExpressionError
-from eventserver.steps import Drop, Set, build_step, Pipeline
+from eventserver.steps import Drop, Pipeline, Set, build_step
 from eventserver.testing.encoders import AWKWARD_VALUES, awkward_events, sample_event
 from eventserver.testing.steps import StepConformance
 
