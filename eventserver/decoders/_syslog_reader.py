@@ -41,6 +41,8 @@ _MNEMONIC_STARTS = (b"%", b":")
 _FEW = 5
 #: From this part of the lines on it pays to sort them first.
 _FEW_OF = 0.2
+#: Any time of RFC 3164.
+_STAMP = b"Nov 22 10:00:00"
 
 
 class Makes(Protocol[T, _H, D]):
@@ -221,7 +223,7 @@ class SyslogReader(Generic[T, H, D]):
         text, space, message = rest.partition(b" " if rest[:1] == b"-" else b"] ")
         if not space and text != b"-":
             # "[...]" and no message. What is left has to be as above: without the last bracket.
-            text = text.removesuffix(b"]") if text.endswith(b"]") else b""
+            text = text.removesuffix(b"]") if rest[:1] == b"[" and text.endswith(b"]") else b""
         head, data = self._heads[b" ".join(words)], self._data[text]
         if head is None or data is None:
             return None
@@ -272,14 +274,18 @@ class SyslogReader(Generic[T, H, D]):
     def _bsd_head(self, text: bytes) -> H | None:
         """The fields of `<PRI>host tag` or `<PRI>tag`; None where the full grammar, which is asked, reads other things.
 
-        It must have found a tag, so that it looks no further, and taken no word for a part of the time stamp.
+        It must have found a tag, so that it looks no further, and taken no word for a part of the time stamp: neither
+        behind a time of RFC 3164, which a zone may follow, nor behind one of ISO 8601.
         """
         priority, _, names = text.decode().partition(">")
         if not priority.startswith("<") or names.count(" ") > 1:
             return None
-        parsed = read_line(f"{priority}>Nov 22 10:00:00 {names}: x", self._rule)
+        parsed = read_line(f"{priority}>{_STAMP.decode()} {names}: x", self._rule)
         fields = parsed.fields
         if parsed.error is not None or parsed.message != "x" or not fields.keys() & {"app_name", "msgid"}:
+            return None
+        again = read_line(f"{priority}>2026-11-22T10:00:00Z {names}: x", self._rule)
+        if parsed.time != self._bsd_times[_STAMP] or (again.message, again.fields) != ("x", fields):
             return None
         hostname, space, _ = names.partition(" ")
         return None if space and fields.get("hostname", "-") != hostname else self._makes.head(fields)

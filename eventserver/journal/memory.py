@@ -232,7 +232,8 @@ class MemoryReader:
             self._lag -= entry.size
             self._read = max(0, self._read - 1)
             self._let_go(entry)
-        if before and self._listeners is not None and (first := before[0].first) > position:
+        # What was read is a handler's, who counts what lies between as well.
+        if before and not self._read and self._listeners is not None and (first := before[0].first) > position:
             self._skip_to(first)
 
     def _let_go(self, entry: Entry) -> None:

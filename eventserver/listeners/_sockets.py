@@ -15,7 +15,9 @@ from eventserver.listeners._endpoints import CannotListen, Endpoint
 from eventserver.listeners._peers import inet_text
 from eventserver.listeners._systemd import adopt
 
-_SO_MEMINFO = 55  # asm-generic/socket.h; the socket module has no name for it
+# asm-generic/socket.h; the socket module has no names for these.
+_SO_RCVBUFFORCE = 33
+_SO_MEMINFO = 55
 _MEMINFO = struct.Struct("9I")  # linux/sock_diag.h: SK_MEMINFO_VARS values; SK_MEMINFO_DROPS is the last
 
 
@@ -120,8 +122,11 @@ def _remove_stale(path: str) -> None:
 
 
 def _tune(sock: socket.socket, options: DatagramOptions) -> None:
-    with contextlib.suppress(OSError):  # the kernel caps what it grants; the listener logs what that is
+    # The kernel caps what it grants, except for those who may administer the network; the listener logs what it is.
+    with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, options.receive_buffer)
+        if granted_buffer(sock) < options.receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, options.receive_buffer)
     if sock.family == socket.AF_UNIX:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         return

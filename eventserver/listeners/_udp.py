@@ -28,10 +28,10 @@ from eventserver.thinned_log import ThinnedLog
 DRAIN = 512
 DRAIN_BYTES = 1 << 20
 #: After a wake-up that found fewer datagrams than SMALL, the socket is left alone for PAUSE seconds, so that more come
-#: together: a wake-up costs as much as ten datagrams. Only with a buffer of at least PAUSE_BUFFER bytes, which a burst
-#: does not fill in that time.
+#: together: a wake-up costs as much as fifty datagrams. The first one after a silence never waits. Only with a buffer
+#: of at least PAUSE_BUFFER bytes, which a burst does not fill in that time.
 SMALL = 64
-PAUSE = 0.001
+PAUSE = 0.002
 PAUSE_BUFFER = 1 << 20
 #: Wake-ups' worth that is read when the listener stops, from what the kernel has queued.
 LAST_DRAINS = 64

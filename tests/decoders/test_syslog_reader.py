@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from eventserver.decoders._syslog_grammar import read_line
 from eventserver.decoders._syslog_json import MakesJson
 from eventserver.decoders._syslog_reader import SyslogReader
-from eventserver.decoders._timestamps import UTC, YearRule
+from eventserver.decoders._timestamps import UTC, YearRule, zone_of
 from eventserver.decoders.syslog import SyslogDecoder, SyslogOptions
 from eventserver.event import Batch
 from eventserver.testing.decoders import RECEIVED, batch, check_json_lines
@@ -275,3 +275,28 @@ def test_json_lines_of_the_usual_forms_are_there() -> None:
     for frames in ([USUAL % 1], [USUAL % number for number in range(50)], [BSD % number for number in range(50)]):
         given: Batch = batch(*frames)
         assert check_json_lines(SyslogDecoder(), given)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Paris"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"<13>1 2026-11-22T10:00:00Z h a p m -]",
+        b"<13>Nov 22 10:00:00 +0100:app: hi",
+        b"<13>Nov 22 10:00:00 UTC:%A-1-B: msg",
+        b"<13>2026-11-22T10:00:00Z CET:a[1]: hi",
+        b"<13>2026-11-22T10:00:00Z UTC:app: hi",
+    ],
+)
+def test_what_only_looks_usual_is_read_as_the_full_grammar_reads_it(line: bytes, zone: str) -> None:
+    """Alone, and among usual lines."""
+    decoder = SyslogDecoder(SyslogOptions(time_zone=zone))
+    rule = YearRule("auto", zone_of(zone))
+    rule.begin(RECEIVED.date())
+    expected = read_line(line.decode(), rule)
+    usual = b"<13>Nov 22 10:00:00 host app: x"
+    for frames in ([line], [usual] * 7 + [line], [line] * 8):
+        event = decoder.decode(batch(*frames))[-1]
+        assert (event.time, event.message) == (expected.time or RECEIVED, expected.message)
+        assert {key: event.fields.get(key) for key in expected.fields} == expected.fields
+        assert event.fields.get("error") == expected.error

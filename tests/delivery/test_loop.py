@@ -250,3 +250,18 @@ def test_no_lane_is_called_after_a_stop(world: World) -> None:
     assert recorder.piles == [["a"]]
     assert not world.clock.getDelayedCalls()
     delivery.counters.decoded = delivery.counters.delivered = 0  # what is in flight at a stop is in no sum
+
+
+def test_frames_of_other_listeners_between_two_in_flight_are_counted_once(world: World) -> None:
+    """Also where the first of the two expires meanwhile."""
+    first, second = Deferred[None](), Deferred[None]()
+    recorder = Recorder(first, second)
+    delivery = world.add(recorder, listeners=["a"], when_full="drop_oldest")
+    for listener in "ababa":
+        world.put(f"{listener}1", f"{listener}2", listener=listener)
+    first.callback(None)
+    assert [len(pile) for pile in recorder.piles] == [2, 4]
+    delivery.expire_oldest()
+    second.callback(None)
+    assert (delivery.counters.passed, delivery.passed_since_start()) == (10, 10)
+    world.check()

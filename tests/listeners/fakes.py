@@ -17,6 +17,7 @@ from eventserver.counters import ListenerCounters
 from eventserver.event import Batch
 from eventserver.framing.lines import LinesFramer
 from eventserver.interfaces import AckLevel, IConnections, IIntake, IReplyWriter, ListenerContext
+from eventserver.listeners._udp import PAUSE
 
 NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
 
@@ -134,7 +135,7 @@ class MemoryReactor(MemoryReactorClock):
 
     def read_all(self) -> None:
         """One turn: every reader reads, those too that let datagrams gather for a while."""
-        self.advance(0.001)
+        self.advance(PAUSE)
         for reader in list(self.readers):
             reader.doRead()
 

@@ -10,6 +10,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from eventserver.interfaces import ListenerContext
+from eventserver.listeners._udp import PAUSE
 from eventserver.listeners.datagram import DatagramListener
 from eventserver.listeners.stream import StreamListener
 from eventserver.testing.listeners import ListenerConformance, Setting
@@ -36,6 +37,6 @@ class TestDatagramListener(ListenerConformance):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             for frame in frames:
                 sock.sendto(frame, ("127.0.0.1", port))
-        setting.reactor.advance(0.001)
+        setting.reactor.advance(PAUSE)
         for reader in list(setting.reactor.readers):
             reader.doRead()  # type: ignore[attr-defined]  # IReadDescriptor, which the reactor's set does not say

@@ -16,7 +16,7 @@ from twisted.python.systemd import ListenFDs
 
 from eventserver.counters import ListenerCounters
 from eventserver.framing.counted import OctetFramer
-from eventserver.listeners import _systemd, _udp
+from eventserver.listeners import _sockets, _systemd, _udp
 from eventserver.listeners._endpoints import CannotListen
 from eventserver.listeners.datagram import DatagramListener
 from eventserver.options import Size
@@ -212,14 +212,29 @@ def test_few_datagrams_are_followed_by_a_pause(
     [reader] = reactor.readers
     assert reader.patient == (reader.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= 2 << 20)
     reader.patient = True
+    sweeps = reactor.getDelayedCalls()
     for count, reading in ((_udp.SMALL, True), (1, False)):
         for _ in range(count):
             sender.sendto(b"x", target)
         reader.doRead()
         assert (reader in reactor.readers) == reading
+    sender.sendto(b"y", target)
+    assert len(intake.batches) == 2
+    reactor.advance(_udp.PAUSE)
+    assert intake.frames[-1] == b"y"
+    assert reader not in reactor.readers
+    # After a silence the next one does not have to wait.
     reactor.advance(_udp.PAUSE)
     assert reader in reactor.readers
+    assert reactor.getDelayedCalls() == sweeps
+    sender.sendto(b"z", target)
     reader.doRead()
+    assert intake.frames[-1] == b"z"
+    # What gathered and is much: then the reactor has to say at once that there is more.
+    for _ in range(_udp.SMALL):
+        sender.sendto(b"x", target)
+    reactor.advance(_udp.PAUSE)
+    assert reader in reactor.readers
     listener.stopService()
     assert reactor.getDelayedCalls() == []
     start(UDP, replies=True)
@@ -318,6 +333,16 @@ def test_log_says_which_port_and_which_buffer(start: Start, logged: list[str]) -
     [line] = logged
     assert f"listening on udp 127.0.0.1:{port_of(listener)} (receive buffer " in line
     assert "of 1 GiB asked for" in line
+
+
+def test_receive_buffer_is_what_was_asked_for_also_beyond_the_limit_where_that_may_be(start: Start) -> None:
+    """Less than the default is granted too; more than net.core.rmem_max only to those who administer the network."""
+    limit = int(Path("/proc/sys/net/core/rmem_max").read_text())
+    for size, most in ((8192, 8192), (limit + 4096, limit + 4096 if os.geteuid() == 0 else limit)):
+        listener = start(UDP, {"receive_buffer": Size(size)})
+        [reader] = listener._readers
+        assert limit < size or _sockets.granted_buffer(reader.socket) == size
+        assert _sockets.granted_buffer(reader.socket) <= most
 
 
 def test_reply_goes_to_the_sender(
