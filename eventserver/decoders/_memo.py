@@ -23,10 +23,13 @@ class Memo(dict[bytes, V | None]):
         self._entries = entries
         self._longest = longest
         self._older: dict[bytes, V | None] = {}
+        #: How many texts were read, those that were forgotten again included.
+        self.reads = 0
 
     def __missing__(self, text: bytes) -> V | None:
         value = self._older.get(text)
         if value is None:
+            self.reads += 1
             value = self._read(text)
             if value is None or len(text) > self._longest:
                 return value

@@ -8,7 +8,7 @@ from typing import Any
 
 from eventserver.decoders._json_lines import escaped, numbers, same_for_all, to_json, weave
 from eventserver.decoders._rfc5424 import StructuredData
-from eventserver.decoders._syslog_reader import Columns
+from eventserver.decoders._syslog_columns import Columns
 from eventserver.event import Batch
 
 
@@ -32,6 +32,10 @@ class MakesJson:
     def data(self, data: StructuredData) -> bytes:
         """The last field, and the brace that ends the fields."""
         return b',"structured_data":%b}' % to_json(data)
+
+    def whole(self, head: bytes, data: bytes) -> bytes:
+        """As `head`."""
+        return head + data[:-1]
 
 
 def json_lines(batch: Batch, kind: str, columns: Columns[bytes, bytes, bytes], with_raw: Collection[int]) -> bytes:

@@ -92,6 +92,10 @@ class _MakesFields:
         """As they are."""
         return data
 
+    def whole(self, head: dict[str, Any], data: StructuredData) -> dict[str, Any]:
+        """As an event has them."""
+        return {**head, "structured_data": data}
+
 
 @implementer(IDecoder, IJsonLines)
 class SyslogDecoder:

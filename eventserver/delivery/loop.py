@@ -258,8 +258,6 @@ class Delivery(Recovering):
 
     def _go_on(self) -> bool:
         """The next pile, to its end if it is quick and all goes well. False if there is none."""
-        # The cursor may have moved on without the builder.
-        self._builder.expire(self._reader.position)
         pile = self._take()
         if pile is None:
             return False
@@ -270,6 +268,8 @@ class Delivery(Recovering):
         return True
 
     def _take(self) -> Pile | None:
+        # The cursor may have moved on without the builder.
+        self._builder.expire(self._reader.position)
         pile = self._builder.take(self._size.limit)
         if pile is not None:
             counters = self._counters

@@ -44,8 +44,8 @@ class JournalConformance:
     def journal(self, tmp_path: Any) -> Any:
         return self.make(tmp_path)
 
-    def append(self, journal: Any, *lines: bytes) -> int:
-        batch = make_batch(*lines)
+    def append(self, journal: Any, *lines: bytes, listener: str = "test") -> int:
+        batch = make_batch(*lines, listener=listener)
         position: int = journal.append(batch, size_of(batch))
         self.commit(journal)
         return position
@@ -123,6 +123,35 @@ class JournalConformance:
         assert [entry.batch.frames for entry in self.read(lossy)] == [[b"c"]]
         assert whole.position == 0
         assert len(self.read(whole)) == 2
+
+    def test_a_reader_of_some_listeners_moves_over_the_batches_of_others(self, journal: Any) -> None:
+        some, every = journal.reader("some", listeners=["a"]), journal.reader("every")
+        self.append(journal, b"1", b"2", listener="b")
+        assert (some.position, some.skipped, some.lag_bytes()) == (2, 2, 0)
+        end = self.append(journal, b"3", listener="a")
+        self.append(journal, b"4", listener="b")
+        assert (some.position, some.skipped, every.position) == (2, 2, 0)
+        assert [entry.batch.frames for entry in self.read(some)] == [[b"3"]]
+        assert len(self.read(every)) == 3
+        journal.commit_cursor("some", end)
+        assert (some.position, some.skipped, some.lag_bytes()) == (4, 3, 0)
+        assert journal.oldest() == ["every"]
+        journal.commit_cursor("every", 4)
+        assert (every.skipped, journal.size) == (0, 0)
+
+    def test_only_gives_an_entry_that_comes_alone_and_is_not_too_large(self, journal: Any) -> None:
+        """Or nothing, whenever a journal would have to look: `read` has it then."""
+        reader = journal.reader("h")
+        assert reader.only(10, 1 << 20) is None
+        self.append(journal, b"a", b"b")
+        assert reader.only(1, 1 << 20) is None
+        assert reader.only(10, 1) is None
+        entry = reader.only(10, 1 << 20)
+        assert entry is None or entry.batch.frames == [b"a", b"b"]
+        assert len(self.read(reader)) == (entry is None)
+        self.append(journal, b"c")
+        assert reader.only(10, 1 << 20) is None
+        assert [entry.batch.frames for entry in self.read(reader)] == [[b"c"]]
 
     def test_expiring_at_the_head_changes_nothing(self, journal: Any) -> None:
         assert journal.reader("h").expire_oldest() == journal.head

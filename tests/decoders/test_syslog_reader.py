@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from eventserver.decoders._syslog_grammar import read_line
 from eventserver.decoders._syslog_json import MakesJson
 from eventserver.decoders._syslog_reader import SyslogReader
-from eventserver.decoders._timestamps import UTC, YearRule, zone_of
+from eventserver.decoders._timestamps import UTC, YearRule
 from eventserver.decoders.syslog import SyslogDecoder, SyslogOptions
 from eventserver.event import Batch
 from eventserver.testing.decoders import RECEIVED, batch, check_json_lines
@@ -92,6 +92,7 @@ _lines = st.one_of(
 USUAL = b'<165>1 2026-11-22T10:00:00.123456Z host app 12 ID47 [ex@32473 iut="3"] text %d'
 NIL = b"<165>1 2026-11-22T10:00:00.123456Z host app 12 - - text %d"
 BSD = b"<34>Nov 22 10:00:00 host app[12]: text %d"
+ISO = b"<86>2026-11-22T10:00:00.%06d+01:00 host app[12]: text"
 
 
 class AsRead:
@@ -110,6 +111,9 @@ class AsRead:
 
     def data(self, data: Any) -> Any:
         return data
+
+    def whole(self, head: dict[str, Any], data: Any) -> dict[str, Any]:
+        return {**head, "structured_data": data}
 
 
 class Checked:
@@ -155,10 +159,11 @@ def odd_lines() -> Iterator[str]:
     for priority in PRIORITIES:
         yield f"{priority}1 2026-11-22T10:00:00Z h a p m - x"
         yield from (f"{priority}Nov 22 10:00:00 host {tag}" for tag in TAGS)
+    yield from (f"<13>2026-11-22T10:00:00.5Z host app: {message}" for message in MESSAGES)
     yield from (MESSAGES)
 
 
-@pytest.mark.parametrize("usual", [USUAL, NIL, BSD])
+@pytest.mark.parametrize("usual", [USUAL, NIL, BSD, ISO])
 def test_an_odd_line_among_usual_ones_is_read_as_the_grammar_reads_it(usual: bytes) -> None:
     """And so are the others."""
     reader = Checked()
@@ -225,7 +230,7 @@ COMMON = [
     BSD,
     b"<30>Nov 22 10:00:00 app[12]: text %d",
     b"<166>Nov 22 10:00:00 fw1 %%ASA-6-302013: text %d",
-    b"<86>2026-11-22T10:00:00.%06d+01:00 host app[12]: text",
+    ISO,
 ]
 
 
@@ -233,9 +238,10 @@ COMMON = [
 def test_one_odd_line_does_not_take_the_others_out_of_bulk(usual: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """The grammar is asked about that line only, and for the parts that are seen for the first time."""
     asked = []
-    monkeypatch.setattr(
-        "eventserver.decoders._syslog_reader.read_line", lambda *given: asked.append(given[0]) or read_line(*given)
-    )
+    for module in ("_syslog_reader", "_rfc3164_lines"):
+        monkeypatch.setattr(
+            f"eventserver.decoders.{module}.read_line", lambda *given: asked.append(given[0]) or read_line(*given)
+        )
     reader = SyslogReader(YearRule("auto", UTC), MakesJson())
     lines = [usual % number for number in range(100)]
     reader.read(lines, RECEIVED)
@@ -255,7 +261,27 @@ def test_lines_of_another_encoding_are_read_as_that_in_bulk_too(encoding: str) -
     assert check_json_lines(decoder, batch(*frames))
 
 
-@pytest.mark.parametrize("forms", [(USUAL, BSD), (BSD, USUAL), (BSD, NIL, b"odd %d", COMMON[-1])])
+def test_structured_data_that_varies_is_not_looked_up_with_the_header_for_a_while() -> None:
+    """It would never be found, and cost more than to look up the parts."""
+    reader = Checked()
+    form = reader.reader._rfc5424
+    varying = [USUAL.replace(b'"3"', b'"%d"') % (number, number) for number in range(20 * 20)]
+    tried = 0
+    for start in range(0, len(varying), 20):
+        before = form._whole.reads
+        reader.check(varying[start : start + 20])
+        tried += form._whole.reads > before
+    assert 1 < tried < 4
+    same = [USUAL % number for number in range(20)]
+    for _ in range(20):
+        reader.check(same)
+    before = form._data.reads, form._heads.reads, form._whole.reads
+    reader.check(same)
+    assert (form._data.reads, form._heads.reads, form._whole.reads) == before
+    assert form._pause == 0
+
+
+@pytest.mark.parametrize("forms", [(USUAL, BSD), (BSD, USUAL), (BSD, NIL, b"odd %d", ISO)])
 def test_a_batch_of_several_forms_is_read_as_each_line_alone(forms: tuple[bytes, ...]) -> None:
     """Also where the batch before had them, too, so that it is expected."""
     decoder = SyslogDecoder()
@@ -275,28 +301,3 @@ def test_json_lines_of_the_usual_forms_are_there() -> None:
     for frames in ([USUAL % 1], [USUAL % number for number in range(50)], [BSD % number for number in range(50)]):
         given: Batch = batch(*frames)
         assert check_json_lines(SyslogDecoder(), given)
-
-
-@pytest.mark.parametrize("zone", ["UTC", "Europe/Paris"])
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"<13>1 2026-11-22T10:00:00Z h a p m -]",
-        b"<13>Nov 22 10:00:00 +0100:app: hi",
-        b"<13>Nov 22 10:00:00 UTC:%A-1-B: msg",
-        b"<13>2026-11-22T10:00:00Z CET:a[1]: hi",
-        b"<13>2026-11-22T10:00:00Z UTC:app: hi",
-    ],
-)
-def test_what_only_looks_usual_is_read_as_the_full_grammar_reads_it(line: bytes, zone: str) -> None:
-    """Alone, and among usual lines."""
-    decoder = SyslogDecoder(SyslogOptions(time_zone=zone))
-    rule = YearRule("auto", zone_of(zone))
-    rule.begin(RECEIVED.date())
-    expected = read_line(line.decode(), rule)
-    usual = b"<13>Nov 22 10:00:00 host app: x"
-    for frames in ([line], [usual] * 7 + [line], [line] * 8):
-        event = decoder.decode(batch(*frames))[-1]
-        assert (event.time, event.message) == (expected.time or RECEIVED, expected.message)
-        assert {key: event.fields.get(key) for key in expected.fields} == expected.fields
-        assert event.fields.get("error") == expected.error

@@ -228,9 +228,11 @@ def test_the_memories_are_bounded_whatever_is_sent() -> None:
         lines += [f'<13>1 - {"h" * 9000}{start} a p m [a b="{"c" * 9000}{start}"] x'.encode()]
         decoder.decode(batch(*lines))
         decoder.json_lines(batch(*lines))
-    readers = (decoder._reader, decoder._json_reader)
-    memos = [memo for reader in readers for memo in vars(reader).values() if isinstance(memo, Memo)]
-    assert len(memos) == 10
+    forms = [
+        vars(reader)[form] for reader in (decoder._reader, decoder._json_reader) for form in ("_rfc5424", "_rfc3164")
+    ]
+    memos = [memo for form in forms for memo in vars(form).values() if isinstance(memo, Memo)]
+    assert len(memos) == 12
     assert all(0 < memo.held <= 8192 for memo in memos)
     assert all(max(map(len, memo)) <= 1024 for memo in memos)
 

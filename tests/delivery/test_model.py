@@ -131,12 +131,15 @@ class Run:
         self.listener = Listener()
         self.world.intake.add_listener(self.listener)  # type: ignore[arg-type]  # what the intake calls is there
         self.lines: list[str] = []
+        self.lines_of: dict[str, set[str]] = {"l": set(), "m": set()}
         self.expired: dict[str, set[str]] = {}
+        self.wants: dict[str, list[str]] = {}
         self.handlers = [self.handler(f"h{number}") for number in range(dice.choice([1, 1, 2]))]
 
     def handler(self, name: str) -> tuple[Moody, Delivery]:
         dice = self.dice
         moody = Moody(self.world, dice, dice.choice(["events", "frames"]))
+        listeners = self.wants[name] = dice.choice([["l", "m"], ["l", "m"], ["l"], ["m"]])
         retry = RetryOptions(
             max_attempts=dice.choice([2, 4, 8]),
             initial_interval=Duration(1),
@@ -154,6 +157,7 @@ class Run:
             when_full=dice.choice(["block", "drop_oldest"]),
             max_lag=Size(dice.choice([2_500, 1 << 20])),
             retry=retry,
+            listeners=None if len(listeners) == 2 else listeners,
         )
         gone = self.expired[name] = set()
         tell = delivery._expired
@@ -180,11 +184,13 @@ class Run:
         lines = [f"m{len(self.lines) + number}" for number in range(count)]
         peers = [self.dice.choice("abc") for _ in lines] if self.dice.random() < 0.1 else [self.dice.choice("ab")]
         before = len(self.lines)
+        listener = self.dice.choice("lm")
         self.lines += lines
-        position = self.world.put(*lines, peers=peers)
+        position = self.world.put(*lines, peers=peers, listener=listener)
         if position is None:
             del self.lines[before:]
             return
+        self.lines_of[listener].update(lines)
 
         def done(failure: Failure | None) -> None:
             assert failure is not None or all(delivery.position >= position for _, delivery in self.handlers)
@@ -202,7 +208,9 @@ class Run:
             letters = self.world.journal.parked(delivery.name)
             dead = {letter.event.message for letter in letters}
             assert all(letter.next_attempt is None for letter in letters)
-            assert set(self.lines) == (moody.done | dead | self.expired[delivery.name])
+            wanted = set().union(*(self.lines_of[listener] for listener in self.wants[delivery.name]))
+            assert moody.done | dead <= wanted
+            assert wanted <= moody.done | dead | self.expired[delivery.name]
             assert delivery.position == len(self.lines)
             assert delivery.unwell is None
         self.world.check()
