@@ -50,12 +50,6 @@ class Parts:
     """Services (`IListener`), one for each part of a listener."""
     deliveries: dict[str, Delivery] = field(default_factory=dict)
 
-    def wake(self) -> None:
-        """Something was committed: every handler has a look."""
-        # A copy: what a handler does may close a subscription.
-        for delivery in list(self.deliveries.values()):
-            delivery.wake()
-
     def add_delivery(
         self,
         name: str,
@@ -114,7 +108,6 @@ def build(settings: Settings, reactor: Any) -> Parts:
         listener_counters=counters,
     )
     forgotten.deliveries = parts.deliveries
-    journal.on_commit(parts.wake)
     answered = answering(settings)
     problems: list[str] = []
     raw_listeners: set[str] = set()

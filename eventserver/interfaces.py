@@ -242,6 +242,7 @@ class IReader(Interface):
     name: str = Attribute("The handler's name.")
     position: int = Attribute("Frames passed: the position that was committed last, and what it skipped from there.")
     skipped: int = Attribute("Frames of other listeners that the cursor moved over without being told to.")
+    ready: Callable[[], None] = Attribute("Called after each commit that brings it entries; whoever reads sets it.")
 
     def read(max_bytes: int) -> list[Entry] | Deferred[list[Entry]]:
         """The committed entries that come next and have not been read, at most `max_bytes` (soft by one entry).

@@ -93,6 +93,7 @@ class Delivery(Recovering):
         self._as_frames = handler.wants == "frames"
         self._max_bytes = int(settings.max_bytes)
         self._passes_on = self._as_frames and reply is None
+        self._reader.ready = self.wake
         # The parked event that a call is about.
         self._attempting: Attempt | None = None
         self._origins: dict[str, Entry] = {}
@@ -123,7 +124,7 @@ class Delivery(Recovering):
         self.wake()
 
     def wake(self) -> None:
-        """There may be something to do: called after each commit. Runs the loop here and now, if it is idle."""
+        """There may be something to do: called after each commit for it. Runs the loop here and now, if it is idle."""
         if self._running or self._calling or not self._started:
             return
         if self._passes_on and self._pass_on():

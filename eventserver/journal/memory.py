@@ -64,6 +64,8 @@ class MemoryJournal:
                 reader.arrived(entry, first)
             for callback in self._callbacks:
                 callback()
+            for reader in wanting:
+                reader.ready()
         return head
 
     def reader(self, name: str, position: int | None = None, listeners: Collection[str] | None = None) -> MemoryReader:
@@ -155,6 +157,7 @@ class MemoryReader:
     def __init__(self, name: str, journal: MemoryJournal, listeners: Collection[str] | None = None) -> None:
         self.name = name
         self._listeners = None if listeners is None else frozenset(listeners)
+        self.ready: Callable[[], None] = lambda: None
         self._journal = journal
         self._position = journal.head
         self.before: deque[Entry] = deque()

@@ -69,13 +69,8 @@ class World:
         self.decoder = TextDecoder(TextDecoder.Options())
         self.decoding = Decoding(lambda batch: self.decoder)
         self.deliveries: list[Delivery] = []
-        self.journal.on_commit(self.wake)
         self.batches = 0
         self.replies: list[tuple[str, bytes]] = []
-
-    def wake(self) -> None:
-        for delivery in self.deliveries:
-            delivery.wake()
 
     def now(self) -> dt.datetime:
         return START + dt.timedelta(seconds=self.clock.seconds())
