@@ -127,7 +127,8 @@ def test_datagrams_beyond_the_bound_are_counted(real_program: RealProgram, start
     metrics = server.metrics_when("frames_received_total", 2000, listener="lines")
     journaled = metrics.total("frames_journaled_total", listener="lines")
     rejected = metrics.total("frames_rejected_total", listener="lines", reason="full")
-    assert (journaled > 50, journaled + rejected) == (True, 2000)
+    # How many depends on how many the first reads found: a batch for which there is no room is rejected as a whole.
+    assert (journaled > 0, rejected > 0, journaled + rejected) == (True, True, 2000)
     gate.open()
     server.lines(journaled)
     assert server.finish().total("frames_rejected_total") == rejected
