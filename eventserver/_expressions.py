@@ -74,15 +74,17 @@ class Term(NamedTuple):
 class Compiler:
     """Translates one expression. `namespace` is what the source needs around it: literals and functions.
 
-    `fields` are the names of the fields that it looks at; `only_fields` says that it looks at nothing else.
+    `fields` are the names of the fields that it looks at; `only_fields` says that it looks at nothing else. With
+    `columns`, a field that is there is a variable of its own: `columns` has the name of each.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, columns: bool = False) -> None:
         self._text = one_line(text)
         self._indent = len(self._text) - len(self._text.lstrip())
         self._temporaries = 0
         self.fields: set[str] = set()
         self.only_fields = True
+        self.columns: dict[str, str] | None = {} if columns else None
         self.namespace: dict[str, Any] = {"__builtins__": {}, "type": type, "str": str, "int": int}
         self.source = self.term(parse(text)).source
 
@@ -166,6 +168,8 @@ class Compiler:
     def _field(self, name: str | int) -> Term:
         if isinstance(name, str):
             self.fields.add(name)
+            if self.columns is not None:
+                return Term(self.columns.setdefault(name, f"c{len(self.columns)}"))
         return Term(f"f.get({self._constant(name)})")
 
     def _value(self, node: ast.expr) -> str:
@@ -302,6 +306,9 @@ class Compiler:
         if term.value in EVENT_NAMES:
             return Term("True", "bool", True, True)
         self.fields.add(term.value)
+        if self.columns is not None:
+            self.columns.setdefault(term.value, f"c{len(self.columns)}")
+            return Term("True", "bool")
         return Term(f"({term.source} in f)", "bool")
 
     def _edge(self, name: str, subject: Term, edge: Term) -> Term:

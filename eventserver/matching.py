@@ -41,6 +41,10 @@ _ROWS = """
 def function(rows):
     return [i for i, f in enumerate(rows) if {source}]
 """
+_COLUMNS = """
+def function({names}):
+    return [i for i, {one} in enumerate({every}) if {source}]
+"""
 _VALUES = """
 def function(events):
     return [{source} for e in events for f in (e.fields,)]
@@ -85,6 +89,17 @@ class Match:
         self._rows: Callable[[Sequence[Mapping[str, Any]]], list[int]] = _function(_ROWS, compiler)
         decided_by_fields = compiler.only_fields and compiler.fields and self.rows([{}]) == []
         self.fields = frozenset(compiler.fields) if decided_by_fields else None
+        self._names: tuple[str, ...] = ()
+        self._by_columns: Callable[..., list[int]] | None = None
+        if decided_by_fields:
+            self._names, self._by_columns = _by_columns(expression)
+
+    def columns(self, columns: Mapping[str, Sequence[Any]]) -> list[int] | None:
+        """As `rows`, for events that all have all of `fields`: the values of each, event by event."""
+        try:
+            return None if self._by_columns is None else self._by_columns(*[columns[name] for name in self._names])
+        except Exception:
+            return None
 
     def rows(self, rows: Sequence[Mapping[str, Any]]) -> list[int] | None:
         """The indexes of the events for which the expression is true; a row has those of `fields` that the event has.
@@ -130,8 +145,18 @@ def compile_expression(expression: str) -> Expression:
     return Expression(expression)
 
 
+def _by_columns(expression: str) -> tuple[tuple[str, ...], Callable[..., list[int]]]:
+    """The function for columns, and the fields that it takes the columns of."""
+    compiler = Compiler(expression, columns=True)
+    columns = compiler.columns or {}
+    names = ", ".join(columns.values())
+    one, every = (names, names) if len(columns) == 1 else (f"({names})", f"zip({names})")
+    template = _COLUMNS.format(names=names, one=one, every=every, source="{source}")
+    return tuple(columns), _function(template, compiler)
+
+
 def _function(template: str, compiler: Compiler, prefix: str = "") -> Any:
     """The one function for a whole batch. Its source comes from `Compiler`, never from a user; it has no builtins."""
-    namespace = dict(compiler.namespace) | {"enumerate": enumerate}
+    namespace = dict(compiler.namespace) | {"enumerate": enumerate, "zip": zip}
     exec(compile(template.format(source=prefix + compiler.source), "<expression>", "exec"), namespace)
     return namespace["function"]

@@ -10,7 +10,7 @@ sentence for people, if the value is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 from operator import attrgetter
 from typing import Any
@@ -61,6 +61,11 @@ class Set:
         for name, value in argument.items():
             self._add(name, value)
         self._sets_fields = not argument.keys() <= ATTRIBUTES
+
+    @property
+    def plain(self) -> Mapping[str, Any] | None:
+        """The fields that it sets, if it sets these to plain values and does nothing else; else None."""
+        return None if self._texts or self._computed else self._fields
 
     def _add(self, name: str, value: Any) -> None:
         if name in FIXED:
@@ -146,15 +151,23 @@ class Pipeline:
     def __init__(self, match: str | None, steps: Sequence[IStep] = ()) -> None:
         self.match = None if match is None else Match(match)
         self._steps = [step.apply for step in steps]
+        first = steps[0].plain if steps and isinstance(steps[0], Set) else None
+        #: What the first step sets, if that is all it does: whoever makes the events can do it at once.
+        self.plain: Mapping[str, Any] = first or {}
+        self._further = self._steps[1:] if first else self._steps
 
     def __call__(self, events: Sequence[Event]) -> list[Event]:
         """The events that are left, in order."""
-        return self.after_match(list(events) if self.match is None else self.match.select(events))
+        return _applied(self._steps, list(events) if self.match is None else self.match.select(events))
 
-    def after_match(self, events: list[Event]) -> list[Event]:
-        """What the steps leave of events for which `match` is true."""
-        for apply in self._steps:
-            if not events:
-                break
-            events = apply(events)
-        return events
+    def after_plain(self, events: list[Event]) -> list[Event]:
+        """What the other steps leave of events for which `match` is true, and that have `plain` among their fields."""
+        return _applied(self._further, events)
+
+
+def _applied(steps: Sequence[Callable[[Sequence[Event]], list[Event]]], events: list[Event]) -> list[Event]:
+    for apply in steps:
+        if not events:
+            break
+        events = apply(events)
+    return events

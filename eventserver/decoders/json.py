@@ -30,23 +30,23 @@ Of an event's object three keys are taken out, where they hold what they should;
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
 from itertools import repeat
 from operator import add, attrgetter, itemgetter
-from types import GenericAlias
-from typing import Annotated, Any, TypedDict
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import msgspec
 from zope.interface import implementer
 
 from eventserver.decoders._common import DecoderOptions, contexts, peers, suffixes
+from eventserver.decoders._json_shapes import Shapes
+from eventserver.decoders._json_values import LEAST, MOST, peeking_decoder, usual_decoder, value_type
 from eventserver.decoders._timestamps import UTC, read_value, to_utc
 from eventserver.event import Batch, Event, undecodable
 from eventserver.interfaces import IDecoder, IMatch, ISelecting
 from eventserver.options import Doc
 
-_LEAST, _MOST = -(2**63), 2**63 - 1
 _DIGITS_AS_0 = bytes(48 if 48 <= byte < 58 else byte for byte in range(256))
 #: The least bytes that a key takes in a frame: `"":1,`.
 _BYTES_PER_KEY = 5
@@ -56,6 +56,7 @@ _BOM = b"\xef\xbb\xbf"
 _USUAL_DEPTH = 8
 #: The least frames of a batch that are decoded with one call: the preparations cost about as much as a frame.
 _FEW = 6
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _FIRST, _LAST = itemgetter(0), itemgetter(-1)
 _GET: Any = dict.get
 _POP: Any = dict.pop
@@ -93,40 +94,70 @@ class JsonDecoder:
         # What an event may have otherwise than the object: a match that looks at these takes events.
         self._taken = {options.message_key, options.time_key, options.type_key, "error"}
         self._depth = min(options.max_depth, _USUAL_DEPTH)
-        self._usual = _usual_decoder(self._depth)
+        self._usual = usual_decoder(self._depth)
+        self._shapes = Shapes(value_type(self._depth))
 
     def decode(self, batch: Batch) -> list[Event]:
         """The events of the batch. Never raises."""
         values = self._whole(batch.frames) if len(batch.frames) >= _FEW else None
         if values is None:
             return self._one_by_one(batch)
-        return self._all_events(batch, values, suffixes(batch), peers(batch), contexts(batch))
+        messages, times, kinds = self._messages(values), self._times(values, batch.received), self._kinds(values)
+        return _events(batch, suffixes(batch), peers(batch), contexts(batch), times, kinds, messages, values)
 
-    def select(self, batch: Batch, match: IMatch) -> list[Event] | None:
-        """The events for which `match` is true; see `ISelecting`. First only the fields that it looks at are read."""
+    def select(self, batch: Batch, match: IMatch, plain: Mapping[str, Any] = _NOTHING) -> list[Event] | None:
+        """The events for which `match` is true; see `ISelecting`. Of the others no more is read than that takes."""
         names, frames = match.fields, batch.frames
         if not names or len(frames) < _FEW or not names.isdisjoint(self._taken) or not _all_in_braces(frames):
             return None
+        block = b"\n".join(frames)
+        events = self._select_alike(batch, block, match, names, plain)
+        if events is not None:
+            return events
         try:
-            rows = _peeking_decoder(names, self._depth).decode_lines(b"\n".join(frames))
+            rows = peeking_decoder(names, self._depth).decode_lines(block)
         except ValueError:
             return None
         # As in `_whole`: so many values are one a frame.
         indexes = match.rows(rows) if len(rows) == len(frames) else None
-        if indexes is None:
-            return None
         if not indexes:
-            return []
+            return None if indexes is None else []
         values = self._whole([frames[index] for index in indexes])
         if values is None:
             return None
-        ends, many = suffixes(batch), len(batch.peers) > 1
-        return self._all_events(
+        messages, times, kinds = self._messages(values), self._times(values, batch.received), self._kinds(values)
+        for value in values if plain else ():
+            value.update(plain)
+        return _some_events(batch, indexes, times, kinds, messages, values)
+
+    def _select_alike(
+        self, batch: Batch, block: bytes, match: IMatch, names: Iterable[str], plain: Mapping[str, Any]
+    ) -> list[Event] | None:
+        """As `select`, if all objects have the same keys, and what is to be taken out of them can be."""
+        shape = self._shapes.of_line(batch.frames[0])
+        if shape is None or self._any_with_many_keys(batch.frames):
+            return None
+        rows = shape.rows(block)
+        columns = None if rows is None or len(rows) != len(batch.frames) else shape.columns(rows, names)
+        indexes = None if columns is None else match.columns(columns)
+        if rows is None or not indexes:
+            return None if indexes is None else []
+        rows = [rows[index] for index in indexes]
+        messages, found, kinds = [
+            shape.column(rows, key) for key in (self._message_key, self._time_key, self._type_key)
+        ]
+        times = None if found is None else _read_times(found)
+        if (found is not None and times is None) or not (
+            _all_texts(messages) and _all_texts(kinds) and all(kinds or ())
+        ):
+            return None
+        return _some_events(
             batch,
-            values,
-            [ends[index] for index in indexes],
-            [batch.peers[index] for index in indexes] if many else peers(batch),
-            [batch.context_of(index) for index in indexes] if batch.marks else contexts(batch),
+            indexes,
+            repeat(batch.received) if times is None else times,
+            repeat(self._type) if kinds is None else kinds,
+            repeat("") if messages is None else messages,
+            shape.fields(rows, (self._message_key, self._time_key, self._type_key), plain),
         )
 
     def _whole(self, frames: list[bytes]) -> list[dict[str, Any]] | None:
@@ -135,7 +166,7 @@ class JsonDecoder:
         try:
             if not _all_in_braces(frames):
                 return None
-            if max(map(len, frames)) > options.max_keys * _BYTES_PER_KEY and any(map(self._may_have_many_keys, frames)):
+            if self._any_with_many_keys(frames):
                 return None
             block = b"\n".join(frames)
             try:
@@ -151,24 +182,6 @@ class JsonDecoder:
         # colon or a bracket at the joint, so each frame has one value at least: and none has the event of another.
         return values if len(values) == len(frames) else None
 
-    def _all_events(
-        self,
-        batch: Batch,
-        values: list[dict[str, Any]],
-        ends: Iterable[str],
-        peers: Iterable[str],
-        contexts: Iterable[dict[str, Any]],
-    ) -> list[Event]:
-        """The event of each object, column by column: object by object takes half as long again."""
-        received = batch.received
-        messages = self._messages(values)
-        times = self._times(values, received)
-        kinds = self._kinds(values)
-        ids = map(add, repeat(batch.id), ends)
-        return list(
-            map(Event, ids, times, repeat(received), repeat(batch.listener), peers, kinds, messages, values, contexts)
-        )
-
     def _messages(self, values: list[dict[str, Any]]) -> list[str]:
         """`_message` of each object."""
         found: list[Any] = list(map(_GET, values, repeat(self._message_key), repeat("")))
@@ -183,18 +196,11 @@ class JsonDecoder:
         kinds = set(map(type, found))
         if kinds == {dt.datetime}:
             return found
-        if kinds == {str} and min(map(len, found)) >= _SHORTEST_STAMP and set(map(_SEPARATOR, found)) <= _SEPARATORS:
-            # What `read_value` does with such a text.
-            try:
-                times = list(map(dt.datetime.fromisoformat, found))
-                if set(map(_ZONE, times)) != {UTC}:
-                    times = list(map(to_utc, times))
-            except ValueError:
-                pass
-            else:
-                _remove(self._time_key, values)
-                return times
-        return [self._time(value, received) for value in values]
+        times = _read_times(found) if kinds == {str} else None
+        if times is None:
+            return [self._time(value, received) for value in values]
+        _remove(self._time_key, values)
+        return times
 
     def _kinds(self, values: list[dict[str, Any]]) -> Iterable[str]:
         """`_kind` of each object; endless where it is the same for all."""
@@ -245,6 +251,11 @@ class JsonDecoder:
         most = self._options.max_keys
         return len(text) > most * _BYTES_PER_KEY and text.count(b":") > most
 
+    def _any_with_many_keys(self, frames: list[bytes]) -> bool:
+        """False if no frame can have more than `max_keys` keys."""
+        least = self._options.max_keys * _BYTES_PER_KEY
+        return max(map(len, frames)) > least and any(map(self._may_have_many_keys, frames))
+
     def _event(self, event_id: str, value: dict[Any, Any], batch: Batch, peer: str, context: dict[str, Any]) -> Event:
         """The event that an object becomes; the object itself, less what is taken out, is its `fields`."""
         message, time, kind = self._message(value), self._time(value, batch.received), self._kind(value)
@@ -276,35 +287,50 @@ class JsonDecoder:
         return self._type
 
 
+def _events(batch: Batch, ends: Iterable[str], *columns: Iterable[Any]) -> list[Event]:
+    """Events, column by column: object by object takes half as long again. `ends` are those of the ids.
+
+    The columns are peers, contexts, times, types, messages and fields.
+    """
+    from_peers, contexts, times, kinds, messages, fields = columns
+    ids, received, listener = map(add, repeat(batch.id), ends), repeat(batch.received), repeat(batch.listener)
+    return list(map(Event, ids, times, received, listener, from_peers, kinds, messages, fields, contexts))
+
+
+def _some_events(batch: Batch, indexes: list[int], *columns: Iterable[Any]) -> list[Event]:
+    """The events of some of the frames. The columns are their times, types, messages and fields."""
+    ends = suffixes(batch)
+    return _events(
+        batch,
+        [ends[index] for index in indexes],
+        [batch.peers[index] for index in indexes] if len(batch.peers) > 1 else peers(batch),
+        [batch.context_of(index) for index in indexes] if batch.marks else contexts(batch),
+        *columns,
+    )
+
+
+def _all_texts(values: list[Any] | None) -> bool:
+    return values is None or set(map(type, values)) == {str}
+
+
+def _read_times(found: list[Any]) -> list[dt.datetime] | None:
+    """The times that texts write, as `read_value` reads them; None if that has to be found out one by one."""
+    if (
+        not _all_texts(found)
+        or min(map(len, found)) < _SHORTEST_STAMP
+        or not set(map(_SEPARATOR, found)) <= _SEPARATORS
+    ):
+        return None
+    try:
+        times = list(map(dt.datetime.fromisoformat, found))
+    except ValueError:
+        return None
+    return times if set(map(_ZONE, times)) == {UTC} else list(map(to_utc, times))
+
+
 def _remove(key: str | None, values: list[dict[str, Any]]) -> None:
     """Take a key out of each object that has it."""
     list(map(_POP, values, repeat(key), repeat(None)))
-
-
-@lru_cache(maxsize=16)
-def _usual_decoder(depth: int) -> msgspec.json.Decoder[dict[str, Any]]:
-    """Decodes objects nested up to `depth` whose integers have 64 bits; refuses all others.
-
-    With these types msgspec checks what would take a third of the time to look for in the bytes.
-    """
-    return msgspec.json.Decoder(GenericAlias(dict, (str, _value_type(depth))))
-
-
-@lru_cache(maxsize=64)
-def _peeking_decoder(names: frozenset[str], depth: int) -> msgspec.json.Decoder[dict[str, Any]]:
-    """Decodes only these entries of an object, as `_usual_decoder` does; over the others it passes."""
-    make: Any = TypedDict
-    entries = make("entries", dict.fromkeys(names, _value_type(depth)), total=False)
-    return msgspec.json.Decoder(entries)
-
-
-def _value_type(depth: int) -> Any:
-    """The type of the values of an object that is nested up to `depth` and has integers of 64 bits."""
-    plain: Any = str | Annotated[int, msgspec.Meta(ge=_LEAST, le=_MOST)] | float | bool | None
-    child = plain
-    for _ in range(depth - 1):
-        child = plain | GenericAlias(list, child) | GenericAlias(dict, (str, child))
-    return child
 
 
 def _all_in_braces(frames: list[bytes]) -> bool:
@@ -343,5 +369,5 @@ def _inspect(value: dict[str, Any], depth: int, options: JsonOptions) -> None:
         for key, child in node.items() if isinstance(node, dict) else enumerate(node):
             if isinstance(child, (dict, list)):
                 pending.append((child, depth + 1))
-            elif type(child) is int and not _LEAST <= child <= _MOST:
+            elif type(child) is int and not LEAST <= child <= MOST:
                 node[key] = str(child)

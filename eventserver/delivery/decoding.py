@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from twisted.logger import Logger
@@ -47,10 +47,11 @@ class Decoding:
                 self._keep(entry, events)
         return events
 
-    def selected(self, entry: Entry, match: IMatch) -> list[Event] | None:
+    def selected(self, entry: Entry, match: IMatch, plain: Mapping[str, Any]) -> list[Event] | None:
         """The events of an entry for which a condition holds, if these can be had without decoding the others.
 
-        None if not, or if the events are there already, or another handler will want them.
+        They have `plain` among their fields. None if not, or if the events are there already, or another handler will
+        want them.
         """
         batch = entry.batch
         if entry.events is not None or entry.readers_left > 1 or batch.listener in self.raw_listeners:
@@ -59,7 +60,7 @@ class Decoding:
         if not ISelecting.providedBy(decoder):
             return None
         try:
-            found: list[Event] | None = decoder.select(batch, match)
+            found: list[Event] | None = decoder.select(batch, match, plain)
         except Exception:
             self._log.failure("decoder {decoder} raised", decoder=batch.decoder)
             return None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from eventserver.event import Batch, Event, frame_index
 from eventserver.interfaces import Entry, IMatch, IReader, Wants
@@ -57,7 +57,7 @@ class PileBuilder:
 
     `listeners` narrows to some listeners, decided a batch without decoding; `select` is `match` and the steps, and
     `selected_of` the short way to the events that match, see `Decoding.selected`; `ready` is called when entries that
-    had to be fetched have come.
+    had to be fetched have come, `unread` when they could not be.
     """
 
     def __init__(
@@ -66,11 +66,12 @@ class PileBuilder:
         *,
         wants: Wants,
         events_of: Callable[[Entry], list[Event]],
-        selected_of: Callable[[Entry, IMatch], list[Event] | None],
+        selected_of: Callable[[Entry, IMatch, Mapping[str, Any]], list[Event] | None],
         listeners: Collection[str] | None,
         select: Select | None,
         max_bytes: int,
         ready: Callable[[], None],
+        unread: Callable[[Failure], None],
     ) -> None:
         self._reader = reader
         self._as_frames = wants == "frames"
@@ -81,9 +82,9 @@ class PileBuilder:
         self._pipeline = select if isinstance(select, Pipeline) else None
         self._max_bytes = max_bytes
         self._ready = ready
-        self._log = Logger()
+        self._unread = unread
         self._queue: deque[Entry] = deque()
-        self._reading = False
+        self._reading = self._wanted = False
         self._next = reader.position
         # The entry that was looked at last, whole, and what was found.
         self._looked_at: Entry | None = None
@@ -132,6 +133,8 @@ class PileBuilder:
     def _read(self) -> bool:
         """Whether there are entries in the queue now; otherwise `ready` is called when some have come."""
         if self._reading:
+            # Something was committed meanwhile, which the read may have been too early for.
+            self._wanted = True
             return False
         found = self._reader.read(self._max_bytes)
         if isinstance(found, list):
@@ -139,17 +142,18 @@ class PileBuilder:
             return bool(found)
         self._reading = True
         found.addCallbacks(self._fetched, self._not_fetched)
-        return False
+        return bool(self._queue)
 
     def _fetched(self, entries: list[Entry]) -> None:
-        self._reading = False
+        wanted = self._wanted
+        self._reading = self._wanted = False
         self._queue.extend(entry for entry in entries if entry.end > self._next)
-        if entries:
+        if entries or wanted:
             self._ready()
 
-    def _not_fetched(self, failure: Any) -> None:
-        self._reading = False
-        self._log.failure("the journal could not be read", failure)
+    def _not_fetched(self, failure: Failure) -> None:
+        self._reading = self._wanted = False
+        self._unread(failure)
 
     def _passed(self, pile: Pile, entry: Entry) -> None:
         self._cut = self._looked_at = None
@@ -213,9 +217,9 @@ class PileBuilder:
         if entry is not self._looked_at:
             pipeline, chosen, decoded = self._pipeline, None, len(entry.batch.frames)
             if pipeline is not None and pipeline.match is not None and pipeline.match.fields:
-                chosen = self._selected_of(entry, pipeline.match)
+                chosen = self._selected_of(entry, pipeline.match, pipeline.plain)
             if chosen is not None and pipeline is not None:
-                chosen = pipeline.after_match(chosen)
+                chosen = pipeline.after_plain(chosen)
             else:
                 events = self._events_of(entry)
                 decoded = len(events)

@@ -1,0 +1,166 @@
+"""Objects of one shape: what `select` gives is the same, with and without."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eventserver.decoders import _json_shapes
+from eventserver.decoders._json_shapes import Shape, Shapes
+from eventserver.decoders._json_values import value_type
+from eventserver.decoders.json import JsonDecoder, JsonOptions
+from eventserver.event import Batch, Event
+from eventserver.matching import Match
+from eventserver.steps import Set
+
+VALUES = value_type(8)
+PLAIN = {"site": "hq", "b": [1]}
+
+
+def batch(frames: list[bytes], peers: tuple[str, ...] = ("a",), **more: Any) -> Batch:
+    received = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
+    return Batch(id="B", listener="l", decoder="json", received=received, peers=peers, frames=frames, **more)
+
+
+def shape_of(names: tuple[str, ...]) -> Shape:
+    shapes = Shapes(VALUES)
+    line = json.dumps(dict.fromkeys(names, 1)).encode()
+    for _ in range(_json_shapes._OFTEN):
+        found = shapes.of_line(line)
+    assert found is not None
+    return found
+
+
+def expected(decoder: JsonDecoder, one: Batch, match: Match) -> list[Event]:
+    return Set(PLAIN).apply(match.select(decoder.decode(one)))
+
+
+_value = st.sampled_from([1, 0, 2**63, -(2**63), 1.5, "x", "", None, True, {"c": 1}, [1, "x"], [[]]])
+_special = {
+    "msg": st.sampled_from(["m", "", 1, None]),
+    "time": st.sampled_from(["2026-11-22T10:00:00Z", "2026-11-22T10:00:00.5+01:00", "soon", 1e9, None]),
+    "type": st.sampled_from(["t", "", 1]),
+}
+
+
+@st.composite
+def _alike(draw: st.DrawFn) -> list[bytes]:
+    """Objects with the same keys in any order, and now and then one that is not like that."""
+    names = draw(st.lists(st.sampled_from(["a", "b", "c", "d", "msg", "time", "type"]), min_size=1, unique=True))
+    frames = []
+    for _ in range(draw(st.integers(6, 9))):
+        values = {name: draw(_special.get(name, _value)) for name in draw(st.permutations(names))}
+        frames.append(json.dumps(values).encode())
+    odd = [
+        b'{"a":1}',
+        b'{"a":1,"a":2,"z":1}',
+        b'{"a":1e999}',
+        b'{"a":"\xff"}',
+        b"{}{}",
+        b'{"d":' * 12 + b"1" + b"}" * 12,
+    ]
+    if draw(st.booleans()):
+        frames[draw(st.integers(0, len(frames) - 1))] = draw(st.sampled_from(odd))
+    return frames
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    frames=_alike(),
+    text=st.sampled_from(["a == 1", "a > 0 or a < 0", 'has("a")', 'a == 1 and b == "x"', "d", 'fields["b"]["c"] == 1']),
+    several=st.booleans(),
+    marks=st.booleans(),
+)
+def test_select_by_shapes_gives_what_decoding_matching_and_setting_give(
+    frames: list[bytes], text: str, several: bool, marks: bool
+) -> None:
+    decoder, match = JsonDecoder(JsonOptions(message_key="msg")), Match(text)
+    peers = tuple(f"192.0.2.{n}:1" for n in range(len(frames))) if several else ("a",)
+    one = batch(frames, peers, marks={1: ("truncated",)} if marks else {})
+    with patch.object(_json_shapes, "_OFTEN", 1):
+        for part in (one, one.part(1, len(frames))):
+            selected = decoder.select(part, match, PLAIN)
+            assert selected is None or selected == expected(decoder, part, match)
+            assert selected is None or msgspec.json.decode(msgspec.json.encode(selected)) == msgspec.json.decode(
+                msgspec.json.encode(expected(decoder, part, match))
+            )
+
+
+def test_objects_that_come_often_are_read_by_their_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, match = JsonDecoder(), Match("n > 2")
+    frames = [b'{"time":"2026-11-22T10:00:0%dZ","n":%d,"message":"m"}' % (n, n) for n in range(6)]
+    for _ in range(_json_shapes._OFTEN):
+        decoder.select(batch(frames), match, PLAIN)
+    monkeypatch.setattr("eventserver.decoders.json.peeking_decoder", None)
+    selected = decoder.select(batch(frames), match, PLAIN)
+    assert selected is not None
+    assert [event.fields for event in selected] == [{"n": n, "site": "hq", "b": [1]} for n in (3, 4, 5)]
+    assert selected == expected(decoder, batch(frames), match)
+    assert decoder.select(batch(frames), Match("n > 9"), PLAIN) == []
+
+
+def test_a_shape_takes_objects_with_its_keys_and_no_others() -> None:
+    shape = shape_of(("a", "b"))
+    rows = shape.rows(b'{"a":1,"b":2}\n{"b":3,"a":{"x":[1]}}')
+    assert rows is not None
+    assert shape.column(rows, "b") == [2, 3]
+    assert shape.column(rows, "c") is None
+    assert shape.column(rows, None) is None
+    assert shape.columns(rows, ["a", "c"]) is None
+    assert shape.fields(rows, ("a", None), {"c": 1, "b": 0}) == [{"b": 0, "c": 1}] * 2
+
+
+@pytest.mark.parametrize("odd", [b'{"a":1}', b'{"a":1,"b":2,"c":3}', b'{"a":1,"b":1e999}', b'{"a":1,"b"', b"[]"])
+def test_after_a_miss_a_shape_rests_longer_each_time(odd: bytes) -> None:
+    shape, good = shape_of(("a", "b")), b'{"a":1,"b":2}'
+    for misses in range(1, 12):
+        assert shape.rows(odd) is None
+        rests = 0
+        while shape.rows(good) is None:
+            rests += 1
+        assert rests == 2
+        for _ in range(misses):
+            # A hit makes up for all misses.
+            assert shape.rows(good) is not None
+    shape.rows(odd)
+    shape.rows(good), shape.rows(good)
+    for rests in (4, 8, 16, 32, 64, 128, 256, 256):
+        assert shape.rows(odd) is None
+        assert [shape.rows(odd) for _ in range(rests)] == [None] * rests
+
+
+def test_a_sender_of_ever_new_keys_costs_no_shapes_and_no_memory() -> None:
+    shapes = Shapes(VALUES)
+    with patch.object(Shapes, "_made", side_effect=AssertionError):
+        for number in range(10_000):
+            assert shapes.of_line(b'{"k%d":1}' % (number % 100)) is None
+    assert len(shapes._known) <= _json_shapes._MOST_SHAPES
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"a\\"b":1}', b'{"":1}', b"{" + b",".join(b'"k%d":1' % n for n in range(65)) + b"}"]
+)
+def test_some_keys_have_no_shape_or_one_that_works(line: bytes) -> None:
+    shapes = Shapes(VALUES)
+    for _ in range(2 * _json_shapes._OFTEN):
+        found = shapes.of_line(line)
+    if found is not None:
+        rows = found.rows(line)
+        assert rows is not None
+        assert found.fields(rows, (), {}) == [json.loads(line)]
+
+
+def test_handlers_that_come_and_go_leave_nothing_behind() -> None:
+    shape = shape_of(("a",))
+    rows = shape.rows(b'{"a":1}')
+    assert rows is not None
+    for number in range(100):
+        assert shape.fields(rows, (), {"n": number}) == [{"a": 1, "n": number}]
+    assert len(shape._makers) <= _json_shapes._MOST_MAKERS
