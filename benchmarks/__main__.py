@@ -106,7 +106,7 @@ def versions(plan: list[tuple[Scenario, list[Server]]]) -> dict[str, str]:
 def markdown(plan: list[tuple[Scenario, list[Server]]], rounds: int, results: Results, failures: Failures) -> str:
     """All tables, below what they were taken on."""
     said = dict.fromkeys(
-        f"{name} {text}" if name in ("rsyslog", "syslog-ng") else text for name, text in versions(plan).items()
+        f"{name.removesuffix('-2')} {text}" if "syslog" in name else text for name, text in versions(plan).items()
     )
     everything = [result for found in results.values() for held in found.values() for result in held.values()]
     disturbed = statistics.median([result.elsewhere for result in everything] or [0.0])

@@ -66,11 +66,19 @@ class Result:
         return self.cpu / self.events * 1e6
 
 
-def free_port(udp: bool = False) -> int:
-    """A port that nobody has now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """A port that nobody has now, neither of TCP nor of UDP: rsyslog listens on both."""
+    while True:
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+        ):
+            stream.bind(("127.0.0.1", 0))
+            try:
+                datagrams.bind(stream.getsockname())
+            except OSError:
+                continue
+            return int(stream.getsockname()[1])
 
 
 def _busy_seconds() -> float:
@@ -96,7 +104,7 @@ def run(scenario: Scenario, server: Server) -> Result | None:
     folder = Path(tempfile.mkdtemp(prefix="eventserver-bench-", dir=MEMORY if MEMORY.is_dir() else None))
     busy, ours, began = _busy_seconds(), _children_seconds() + time.process_time(), time.monotonic()
     try:
-        result = _run(scenario, server, Place(folder, free_port(scenario.udp)))
+        result = _run(scenario, server, Place(folder, free_port()))
         if result is None:
             return None
         others = _busy_seconds() - busy - (_children_seconds() + time.process_time() - ours)

@@ -8,6 +8,8 @@ from benchmarks import payloads
 from benchmarks.payloads import Payload
 
 EVERYBODY = ("rsyslog", "syslog-ng", "naive", "eventserver")
+#: Where a server is given all that it can take, rsyslog is measured with two workers as well.
+BULK = ("rsyslog", "rsyslog-2", *EVERYBODY[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ SCENARIOS = {
             "raw",
             TEXT,
             lines=4_000_000,
-            servers=(*EVERYBODY, "sink", "sink-count"),
+            servers=(*BULK, "sink", "sink-count"),
             line=Line(speed=2.5, cpu=0.25),
         ),
         Scenario(
@@ -87,7 +89,7 @@ SCENARIOS = {
             "text",
             TEXT,
             lines=2_000_000,
-            servers=(*EVERYBODY, "eventserver-epoll"),
+            servers=(*BULK, "eventserver-epoll"),
             line=Line(speed=1.7, cpu=0.42),
         ),
         Scenario(
@@ -96,7 +98,7 @@ SCENARIOS = {
             "handler",
             TEXT,
             lines=2_000_000,
-            servers=("rsyslog", "eventserver"),
+            servers=("rsyslog", "rsyslog-2", "eventserver"),
             line=Line(speed=1.5, cpu=0.5),
         ),
         Scenario(
@@ -105,6 +107,7 @@ SCENARIOS = {
             "syslog",
             payloads.rfc5424(),
             lines=1_000_000,
+            servers=BULK,
             line=Line(speed=1.3, cpu=0.6),
         ),
         Scenario(
@@ -113,7 +116,7 @@ SCENARIOS = {
             "syslog",
             payloads.rfc5424(counted=True),
             lines=1_000_000,
-            servers=("rsyslog", "syslog-ng", "eventserver"),
+            servers=("rsyslog", "rsyslog-2", "syslog-ng", "eventserver"),
             line=Line(speed=1.3, cpu=0.6),
         ),
         Scenario(
@@ -122,6 +125,7 @@ SCENARIOS = {
             "filter",
             payloads.json_lines(),
             lines=800_000,
+            servers=BULK,
             line=Line(speed=4.0, cpu=0.2),
         ),
         *(_udp(rate) for rate in (50_000, 100_000, 200_000, 400_000)),

@@ -99,14 +99,22 @@ def _eventserver_version() -> str:
 # rsyslog
 
 
-def _rsyslog(scenario: Scenario, place: Place) -> list[str] | None:
-    program = find("rsyslogd")
-    if program is None:
-        return None
-    path = place.folder / "rsyslog.conf"
-    work = {"handler": "text"}.get(scenario.work, scenario.work)
-    path.write_text(configuration("rsyslog-common.conf", place) + configuration(f"rsyslog-{work}.conf", place))
-    return [program, "-n", "-f", str(path), "-i", str(place.folder / "rsyslog.pid")]
+def _rsyslog(workers: int) -> Callable[[Scenario, Place], list[str] | None]:
+    def command(scenario: Scenario, place: Place) -> list[str] | None:
+        program = find("rsyslogd")
+        if program is None:
+            return None
+        path = place.folder / "rsyslog.conf"
+        work = {"handler": "text"}.get(scenario.work, scenario.work)
+        common = configuration("rsyslog-common.conf", place, WORKERS=str(workers))
+        path.write_text(common + configuration(f"rsyslog-{work}.conf", place))
+        return [program, "-n", "-f", str(path), "-i", str(place.folder / "rsyslog.pid")]
+
+    return command
+
+
+def _rsyslog_version() -> str:
+    return _said([find("rsyslogd") or "false", "-v"], r"rsyslogd\s+([\d.]+)")
 
 
 # syslog-ng
@@ -197,12 +205,8 @@ def _no_keys(scenario: Scenario) -> frozenset[str] | None:
 SERVERS = {
     server.name: server
     for server in (
-        Server(
-            "rsyslog",
-            _rsyslog,
-            lambda: _said([find("rsyslogd") or "false", "-v"], r"rsyslogd\s+([\d.]+)"),
-            _peer_keys,
-        ),
+        Server("rsyslog", _rsyslog(1), _rsyslog_version, _peer_keys),
+        Server("rsyslog-2", _rsyslog(2), _rsyslog_version, _peer_keys),
         Server("syslog-ng", _syslog_ng, _syslog_ng_version, _peer_keys),
         Server("naive", _naive, _eventserver_version, _naive_keys),
         Server("eventserver", _eventserver(None), _eventserver_version, _peer_keys, "ours"),

@@ -136,7 +136,7 @@ def test_the_only_handler_of_a_batch_has_just_the_events_that_match_decoded() ->
     decoder = Selecting()
     decoding = Decoding(lambda batch: decoder)
     given, match = rows(*range(10)), Match("n >= 8")
-    events = decoding.selected(entry_of(given, readers_left=1), match)
+    events = decoding.selected(entry_of(given, readers_left=1), match, {})
     assert events is not None
     assert [event.id[-2:] for event in events] == ["-8", "-9"]
     assert decoder.decoded == 0
@@ -145,14 +145,14 @@ def test_the_only_handler_of_a_batch_has_just_the_events_that_match_decoded() ->
 def test_where_others_look_or_have_looked_at_the_events_they_are_decoded_once_for_all() -> None:
     decoder = Selecting()
     given, match = rows(*range(10)), Match("n >= 8")
-    assert Decoding(lambda batch: decoder).selected(entry_of(given, readers_left=2), match) is None
+    assert Decoding(lambda batch: decoder).selected(entry_of(given, readers_left=2), match, {}) is None
     done = entry_of(given, readers_left=1)
     done.events = []
-    assert Decoding(lambda batch: decoder).selected(done, match) is None
+    assert Decoding(lambda batch: decoder).selected(done, match, {}) is None
     raw = Decoding(lambda batch: decoder, raw_listeners=["test"])
-    assert raw.selected(entry_of(given, readers_left=1), match) is None
-    assert Decoding(lambda batch: TextDecoder()).selected(entry_of(given, readers_left=1), match) is None
-    assert Decoding(lambda batch: None).selected(entry_of(given, readers_left=1), match) is None
+    assert raw.selected(entry_of(given, readers_left=1), match, {}) is None
+    assert Decoding(lambda batch: TextDecoder()).selected(entry_of(given, readers_left=1), match, {}) is None
+    assert Decoding(lambda batch: None).selected(entry_of(given, readers_left=1), match, {}) is None
 
 
 def test_a_decoder_that_raises_when_it_selects_is_asked_for_all_events() -> None:
@@ -160,7 +160,7 @@ def test_a_decoder_that_raises_when_it_selects_is_asked_for_all_events() -> None
     decoder = Selecting()
     decoder.select = 7  # type: ignore[assignment]
     decoding = Decoding(lambda batch: decoder, log=Logger(observer=logged.append))
-    assert decoding.selected(entry_of(rows(*range(10)), readers_left=1), Match("n >= 8")) is None
+    assert decoding.selected(entry_of(rows(*range(10)), readers_left=1), Match("n >= 8"), {}) is None
     assert len(logged) == 1
 
 
