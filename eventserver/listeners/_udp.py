@@ -30,9 +30,9 @@ DRAIN_BYTES = 1 << 20
 #: After a wake-up that found fewer datagrams than SMALL, the socket is left alone for PAUSE seconds, so that more come
 #: together: a wake-up costs as much as fifty datagrams. The first one after a silence never waits. Only with a buffer
 #: of at least PAUSE_BUFFER bytes, which a burst does not fill in that time.
-SMALL = 64
-PAUSE = 0.002
-PAUSE_BUFFER = 1 << 20
+SMALL = 256
+PAUSE = 0.004
+PAUSE_BUFFER = 2 << 20
 #: Wake-ups' worth that is read when the listener stops, from what the kernel has queued.
 LAST_DRAINS = 64
 
