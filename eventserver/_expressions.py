@@ -74,8 +74,9 @@ class Term(NamedTuple):
 class Compiler:
     """Translates one expression. `namespace` is what the source needs around it: literals and functions.
 
-    `fields` are the names of the fields that it looks at; `only_fields` says that it looks at nothing else. With
-    `columns`, a field that is there is a variable of its own: `columns` has the name of each.
+    `fields` are the names of the fields that it looks at; `only_fields` says that it looks at nothing else, and
+    `only_values` that for all of them no value is the same as None. With `columns`, a field that is there is a variable
+    of its own: `columns` has the name of each.
     """
 
     def __init__(self, text: str, columns: bool = False) -> None:
@@ -83,7 +84,7 @@ class Compiler:
         self._indent = len(self._text) - len(self._text.lstrip())
         self._temporaries = 0
         self.fields: set[str] = set()
-        self.only_fields = True
+        self.only_fields = self.only_values = True
         self.columns: dict[str, str] | None = {} if columns else None
         self.namespace: dict[str, Any] = {"__builtins__": {}, "type": type, "str": str, "int": int}
         self.source = self.term(parse(text)).source
@@ -306,6 +307,7 @@ class Compiler:
         if term.value in EVENT_NAMES:
             return Term("True", "bool", True, True)
         self.fields.add(term.value)
+        self.only_values = False
         if self.columns is not None:
             self.columns.setdefault(term.value, f"c{len(self.columns)}")
             return Term("True", "bool")

@@ -78,7 +78,8 @@ class Match:
     """A compiled condition. `expression` is its text.
 
     `fields`: the names of the fields that it looks at, if it looks at nothing else of an event, and is false where none
-    of them is there; so that whoever knows these can tell (`rows`). Else None.
+    of them is there; so that whoever knows these can tell (`rows`). Else None. `values`: these names, if it looks only
+    at the values of fields, and not at whether they are there (`columns`). Else empty.
     """
 
     def __init__(self, expression: str) -> None:
@@ -91,11 +92,16 @@ class Match:
         self.fields = frozenset(compiler.fields) if decided_by_fields else None
         self._names: tuple[str, ...] = ()
         self._by_columns: Callable[..., list[int]] | None = None
-        if decided_by_fields:
+        if compiler.only_fields and compiler.fields:
             self._names, self._by_columns = _by_columns(expression)
+        self.values = self._names if compiler.only_values else ()
 
     def columns(self, columns: Mapping[str, Sequence[Any]]) -> list[int] | None:
-        """As `rows`, for events that all have all of `fields`: the values of each, event by event."""
+        """The indexes of the events for which it is true, by the values of its fields, event by event.
+
+        For events that all have all of its fields; or, where it has `values`, with None for what is not there. None if
+        it cannot be told. Never raises.
+        """
         try:
             return None if self._by_columns is None else self._by_columns(*[columns[name] for name in self._names])
         except Exception:

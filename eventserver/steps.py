@@ -160,6 +160,10 @@ class Pipeline:
         """The events that are left, in order."""
         return _applied(self._steps, list(events) if self.match is None else self.match.select(events))
 
+    def after_match(self, events: list[Event]) -> list[Event]:
+        """What the steps leave of events for which `match` is true."""
+        return _applied(self._steps, events)
+
     def after_plain(self, events: list[Event]) -> list[Event]:
         """What the other steps leave of events for which `match` is true, and that have `plain` among their fields."""
         return _applied(self._further, events)

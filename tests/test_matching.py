@@ -190,6 +190,43 @@ def test_a_batch_is_selected_in_order_and_the_rest_rejected() -> None:
     assert match.expression == "n >= 10"
 
 
+def test_columns_tell_what_the_events_do() -> None:
+    events = [
+        sample_event(fields=fields) for fields in ({"n": 1, "m": "x"}, {"n": 2}, {"m": "x"}, {"n": None, "m": "y"})
+    ]
+    for text, values in (
+        ("n == 1", ("n",)),
+        ("n != 1", ("n",)),
+        ('n > 1 or m == "x"', ("n", "m")),
+        ("not m", ("m",)),
+        ('fields["n"] in (1, 2)', ("n",)),
+        ("lower(m) == m", ("m",)),
+    ):
+        match = compile_match(text)
+        assert match.values == values
+        columns = {name: [event.fields.get(name) for event in events] for name in values}
+        indexes = match.columns(columns)
+        assert indexes is not None
+        assert [events[index] for index in indexes] == match.select(events)
+
+
+@pytest.mark.parametrize("text", ['has("n")', 'message == "m" and n == 1', "True", "fields", 'context["x"] == n'])
+def test_conditions_on_more_than_values_have_no_columns(text: str) -> None:
+    assert compile_match(text).values == ()
+
+
+def test_columns_with_an_object_that_raises_or_without_one_that_is_needed_tell_nothing() -> None:
+    class Raising:
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError
+
+        __hash__ = None  # type: ignore[assignment]
+
+    match = compile_match("n == 1")
+    assert match.columns({"n": [1, Raising()]}) is None
+    assert match.columns({}) is None
+
+
 def test_an_object_that_raises_does_not_hurt_its_neighbours() -> None:
     """A decoder of one's own may put anything into `fields`; only that event is not selected."""
     good, bad = sample_event(0, fields={"x": "y"}), sample_event(1, fields={"x": AWKWARD_VALUES[10]})

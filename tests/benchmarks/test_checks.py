@@ -192,7 +192,7 @@ def test_structured_data_and_time_stamps_vary() -> None:
 def test_every_scenario_has_its_configurations() -> None:
     for scenario in SCENARIOS.values():
         for server in scenario.servers:
-            kind = server.removesuffix("-epoll")
+            kind = server.removesuffix("-epoll").removesuffix("-2")
             work = "text" if scenario.work == "handler" and kind != "eventserver" else scenario.work
             suffix = "toml" if kind == "eventserver" else "conf"
             assert (PEERS / f"{kind}-{work}.{suffix}").exists() or SERVERS[kind].role == "floor" or kind == "naive"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import pytest
 from twisted.logger import LogEvent, Logger
@@ -153,6 +155,33 @@ def test_where_others_look_or_have_looked_at_the_events_they_are_decoded_once_fo
     assert raw.selected(entry_of(given, readers_left=1), match, {}) is None
     assert Decoding(lambda batch: TextDecoder()).selected(entry_of(given, readers_left=1), match, {}) is None
     assert Decoding(lambda batch: None).selected(entry_of(given, readers_left=1), match, {}) is None
+
+
+def test_the_values_that_matches_look_at_are_looked_up_once_for_all_handlers() -> None:
+    class Asked(Match):
+        seen: ClassVar[list[int]] = []
+
+        def columns(self, columns: Mapping[str, Sequence[Any]]) -> list[int] | None:
+            self.seen.append(id(columns["n"]))
+            return super().columns(columns)
+
+    decoding = Decoding(lambda batch: Selecting())
+    entry = entry_of(rows(*range(10)), readers_left=2)
+    events = decoding.events(entry)
+    for text, found in (("n >= 8", [8, 9]), ("n < 1", [0]), ('n == 5 or m == "x"', [5])):
+        assert [event.fields["n"] for event in decoding.matching(entry, events, Asked(text))] == found
+    assert len(Asked.seen) == 3
+    assert len(set(Asked.seen)) == 1
+    # Events that are not kept, and conditions on more than values.
+    assert decoding.matching(entry, events[:9], Match("n >= 8")) == events[8:9]
+    assert decoding.matching(entry, events, Match('has("n") and n >= 8')) == events[8:]
+    # Fields that are no dictionary, more fields than are remembered.
+    odd = [events[0].replace(fields=MappingProxyType({"z": 1}))]
+    entry.events = odd
+    entry.columns = None
+    assert decoding.matching(entry, odd, Match("z == 1")) == odd
+    entry.events, entry.columns = events, {f"x{number}": [] for number in range(16)}
+    assert decoding.matching(entry, events, Match("n >= 8")) == events[8:]
 
 
 def test_a_decoder_that_raises_when_it_selects_is_asked_for_all_events() -> None:
