@@ -46,15 +46,26 @@ class IDurableJournal(IJournal):
     had done in the last moments, never less than it has not.
 
     `parked(name)` gives only what waits for another attempt; dead letters are asked for by `dead`.
+
+    `drop_reader` forgets a cursor, active or not, and what is parked for it, and keeps its dead letters: those of a
+    replay that has ended can still be looked at. `retry_dead` works for a name without a cursor too, and a `reader`
+    made for that name afterwards finds what is parked.
     """
 
     first: int = Attribute("The position before the oldest frame that is kept.")
+    max_dead_bytes: int = Attribute("The bound for dead letters; whoever has an event to give up asks `dead_bytes`.")
     unwell: str | None = Attribute("Why nothing can be stored now, for people (disk full, ...); None while it can.")
     accepting: bool = Attribute("False while `append` must not be called: it is unwell, and holds all it may hold.")
 
     def open() -> None:
         """Lock the folder, read what is there, get ready. Raises `ValueError` with a sentence for people: another
         server has it, its format is newer, it cannot be read or written."""
+
+    def flush() -> Deferred[None]:
+        """Fires when the cursors, and all else that is written soon, are on the disk as they are now.
+
+        A server waits for it before it listens: new cursors are known after a crash then. Fails if that cannot be.
+        """
 
     def close() -> Deferred[None]:
         """Commit what was appended, and the cursors; let go of the folder. Fires when all that is done."""
@@ -76,7 +87,10 @@ class IDurableJournal(IJournal):
     # History
 
     def position_at(time: dt.datetime) -> int:
-        """The position before the first batch kept that was received at that time or later; `head` if none was."""
+        """A position before the first batch kept that was received at that time or later; `head` if none was.
+
+        It may be up to about 1 MiB of batches before that one: whoever reads on from there skips by `received`.
+        """
 
     def read_between(start: int, end: int, max_bytes: int) -> Deferred[list[Entry]]:
         """The committed entries that have frames from `start` up to `end`, the first `max_bytes` of them (soft by one

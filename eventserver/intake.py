@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from eventserver.durable import IDurableJournal
 from eventserver.errors import Expired, Stopped
 from eventserver.event import Batch, size_of
 from eventserver.interfaces import AckLevel, IIntake, IJournal, IListener
@@ -44,13 +45,14 @@ class Intake:
 
     At 80 % of the journal, or where a handler with `when_full = "block"` is `max_lag` behind, listeners are paused;
     they resume at 60 % and at three quarters of `max_lag`. A full journal applies `when_full` first to whoever holds
-    its oldest batch.
+    its oldest batch. While a journal on disk is unwell and holds all that it may, nothing is taken.
     """
 
     def __init__(self, journal: IJournal) -> None:
         self.journal = journal
         self.paused = False
         self.stopped = False
+        self._last = False
         self._consumers: dict[str, Consumer] = {}
         self._listeners: list[IListener] = []
         self._relieving = False
@@ -61,6 +63,10 @@ class Intake:
         self._calm = 0.0
         self._watches: dict[frozenset[str] | None, deque[tuple[int, Done]]] = {}
         self._set_bounds()
+        self._disk: IDurableJournal | None = None
+        if IDurableJournal.providedBy(journal):
+            self._disk = IDurableJournal(journal)
+            self._disk.on_change(self._changed)
         if journal.durable:
             journal.on_commit(self._committed)
 
@@ -93,11 +99,23 @@ class Intake:
 
     # Taking batches
 
+    @property
+    def refusal(self) -> str:
+        if self.stopped:
+            return "stopped"
+        return "full" if self._accepting() else "journal"
+
+    def _accepting(self) -> bool:
+        return self._disk is None or self._disk.accepting
+
     def put(self, batch: Batch) -> int | None:
         journal = self.journal
         if not batch.frames:
             return journal.head
         size = size_of(batch)
+        if self._disk is not None and not self._disk.accepting:
+            self._pause()
+            return None
         if self.stopped or (journal.size + size > journal.max_bytes and not self._make_room(size)):
             return None
         position = journal.append(batch, size)
@@ -110,14 +128,15 @@ class Intake:
 
         A batch that is larger than the whole journal is taken where the journal is empty.
         """
-        while self.journal.size and self.journal.size + size > self.journal.max_bytes:
+        while not self._last and self.journal.size and self.journal.size + size > self.journal.max_bytes:
             if not self._expire_oldest():
                 self._pause()
                 return False
         return True
 
     def _expire_oldest(self) -> bool:
-        holders = [self._consumers[name] for name in self.journal.oldest()]
+        # A cursor that no handler moves gives way by what its journal says of it, not here.
+        holders = [self._consumers[name] for name in self.journal.oldest() if name in self._consumers]
         if not holders or any(holder.when_full == "block" for holder in holders):
             return False
         for holder in holders:
@@ -126,6 +145,8 @@ class Intake:
 
     def _press(self) -> None:
         """Apply the bounds: first to handlers that may lose their oldest batches, then to the listeners."""
+        if self._last:
+            return
         late = False
         for consumer in list(self._consumers.values()):
             if consumer.lag_bytes() < consumer.max_lag:
@@ -149,6 +170,8 @@ class Intake:
                 listener.pause()
 
     def _relieved(self) -> bool:
+        if self._last or not self._accepting():
+            return self._accepting()
         blocking = (consumer for consumer in self._consumers.values() if consumer.when_full == "block")
         return self.journal.size <= self._low and all(c.lag_bytes() <= 0.75 * c.max_lag for c in blocking)
 
@@ -197,9 +220,22 @@ class Intake:
             if not watches:
                 self._watches.pop(names, None)
 
+    def _changed(self) -> None:
+        """The journal got well or unwell, or made room."""
+        if not self._accepting():
+            self._pause()
+        elif self.paused:
+            self.moved()
+
     def _committed(self) -> None:
-        if None in self._watches:
+        # With `durable`, `delivered` as well: a cursor moves over what is not for its handler.
+        if self._watches:
             self._settle()
+        # Only what is committed lies before a cursor, and can be given up.
+        if self.journal.size >= self._calm:
+            self._press()
+        if self.paused:
+            self.moved()
 
     def moved(self) -> None:
         """A cursor moved: keep the promises that this settles, and let listeners read on where there is room."""
@@ -207,10 +243,12 @@ class Intake:
             self._settle()
         if not self.paused or self.stopped or self._relieving:
             return
+        if not self._accepting():
+            return
         self._relieving = True
         try:
             # What only handlers hold that may lose it must not keep the listeners waiting.
-            while self.journal.size > self._low and self._expire_oldest():
+            while not self._last and self.journal.size > self._low and self._expire_oldest():
                 pass
         finally:
             self._relieving = False
@@ -233,6 +271,14 @@ class Intake:
         failure = Failure(Expired(f"handler {name} gave up frames {start} to {end}"))
         for _, done in sorted(lost, key=lambda watch: watch[0]):
             done(failure)
+
+    def take_the_last(self) -> None:
+        """Before a stop, with a journal on disk: what listeners hold is taken beyond the bounds, so that none is lost.
+
+        It is little: listeners read no more.
+        """
+        self._last = True
+        self.moved()
 
     def stop(self) -> None:
         """Take nothing more, and tell everyone who waits that the promise will not be kept."""

@@ -114,14 +114,23 @@ class IMatch(Interface):
         None if it cannot be told. Never raises.
         """
 
+    values: tuple[str, ...] = Attribute("Fields of which it only looks at values, and at nothing else; else empty.")
+
+    def columns(columns: Mapping[str, Sequence[Any]]) -> list[int] | None:
+        """As `rows`, by the values of its fields, event by event, for events that have all of `fields`.
+
+        With None for what is not there, where it has `values`.
+        """
+
 
 class ISelecting(Interface):
     """What a decoder may provide besides: it reads a few fields first, and decodes only what a handler wants."""
 
-    def select(batch: Batch, match: IMatch) -> list[Event] | None:
-        """Exactly those events of the batch for which the condition is true. Pure; never raises.
+    def select(batch: Batch, match: IMatch, plain: Mapping[str, Any] = {}) -> list[Event] | None:
+        """Exactly those events of the batch for which the condition is true; then with `plain` among their fields.
 
-        None where it cannot: the batch is decoded then. A frame that gives no event, or several, is such a case.
+        Pure; never raises. None where it cannot: the batch is decoded then. A frame that gives no event, or several,
+        is such a case. The order of the fields in an event may be another.
         """
 
 
@@ -177,11 +186,16 @@ class IListener(IService):
 class IIntake(Interface):
     """Where every listener puts its batches, and waits for its acknowledgements."""
 
+    refusal: str = Attribute(
+        "Why `put` would refuse now, a word for a counter's label: `full`, `journal` (can store nothing) or `stopped`."
+    )
+
     def put(batch: Batch) -> int | None:
         """Take the batch. Returns its position: the number of frames up to and with its last one.
 
-        None when it was refused because a bound is reached: a stream listener holds the batch and stops reading
-        until `resume`; a datagram listener counts its frames as rejected, reason `full`.
+        None when it was refused, because a bound is reached or the journal can store nothing now: a stream listener
+        holds the batch and stops reading until `resume`; a datagram listener counts its frames as rejected, with
+        `refusal` as the reason.
         """
 
     def watch(
@@ -281,10 +295,13 @@ class IJournal(Interface):
         Synchronous; the commit may come later. A journal in memory commits before it returns.
         """
 
-    def reader(name: str, position: int | None = None, listeners: Collection[str] | None = None) -> IReader:
+    def reader(
+        name: str, position: int | None = None, listeners: Collection[str] | None = None, passing: bool = False
+    ) -> IReader:
         """The cursor of that name; a new one starts at `position`, or at the head.
 
-        With `listeners` it gets only their entries; with none of these before it, it is at the head unmoved.
+        With `listeners` it gets only their entries; with none of these before it, it is at the head unmoved. A
+        `passing` cursor is never written to disk: it is gone after a restart, as that of a subscription should be.
         """
 
     def drop_reader(name: str) -> None:
@@ -330,7 +347,7 @@ class Entry(msgspec.Struct, eq=False):
     """A batch in a journal. `end` is the position behind its last frame, `size` the bytes it counts for.
 
     `readers_left` is the number of cursors that have yet to pass it. `events` is where delivery keeps what the batch
-    decodes to, for the handlers that come later.
+    decodes to, for the handlers that come later; `columns` has values of their fields that a `match` looked at.
     """
 
     end: int
@@ -338,6 +355,7 @@ class Entry(msgspec.Struct, eq=False):
     size: int
     readers_left: int = 0
     events: list[Event] | None = None
+    columns: dict[str, list[Any]] | None = None
 
     @property
     def first(self) -> int:
@@ -348,7 +366,8 @@ class Entry(msgspec.Struct, eq=False):
 class Parked(msgspec.Struct, frozen=True, kw_only=True):
     """An event that failed: waiting for another attempt, or a dead letter (`next_attempt` is None).
 
-    `frame` is the raw bytes where the journal still had them. Times are aware UTC.
+    `frame` is the raw bytes where the journal still had them, `decoder` the name that their batch had. Times are aware
+    UTC.
     """
 
     handler: str
@@ -360,3 +379,4 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
     first_attempt: dt.datetime
     last_attempt: dt.datetime
     next_attempt: dt.datetime | None
+    decoder: str = ""

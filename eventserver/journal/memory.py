@@ -68,7 +68,13 @@ class MemoryJournal:
                 reader.ready()
         return head
 
-    def reader(self, name: str, position: int | None = None, listeners: Collection[str] | None = None) -> MemoryReader:
+    def reader(
+        self,
+        name: str,
+        position: int | None = None,
+        listeners: Collection[str] | None = None,
+        passing: bool = False,
+    ) -> MemoryReader:
         if name not in self._readers:
             self._readers[name] = MemoryReader(name, self, listeners)
             self._wanting = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import datetime as dt
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -48,7 +49,8 @@ class Harness:
 
     def __init__(self, handler: Callable[..., Any] | Mapping[str, Any], **keys: Any) -> None:
         self.clock = Clock()
-        self.settings = _settings(handler, keys)
+        # Whatever journal the settings name is somebody's, and not for tests.
+        self.settings = dataclasses.replace(_settings(handler, keys), journal=None)
         self.listener_settings = next(iter(self.settings.listeners.values()))
         self.parts = building.build(self.settings, self.clock)
         self.events: list[Event] = []

@@ -10,6 +10,7 @@ import pytest
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
+from eventserver.durable import IDurableJournal
 from eventserver.event import Batch, size_of
 from eventserver.interfaces import Entry, IIntake, IJournal, IReader, Parked
 from eventserver.testing.data import RECEIVED, make_batch, make_event
@@ -153,6 +154,34 @@ class JournalConformance:
         assert reader.only(10, 1 << 20) is None
         assert [entry.batch.frames for entry in self.read(reader)] == [[b"c"]]
 
+    def test_a_passing_reader_reads_like_any_other(self, journal: Any) -> None:
+        reader = journal.reader("passing", passing=True)
+        assert journal.reader("passing") is reader
+        end = self.append(journal, b"a")
+        assert [entry.batch.frames for entry in self.read(reader)] == [[b"a"]]
+        journal.commit_cursor("passing", end)
+        journal.drop_reader("passing")
+        assert (journal.size, journal.oldest()) == (0, [])
+
+    def test_each_reader_is_woken_once_there_is_something_for_it(self, journal: Any) -> None:
+        woken: list[str] = []
+        for name, listeners in (("a", ["a"]), ("b", ["b"]), ("every", None)):
+            journal.reader(name, listeners=listeners).ready = lambda name=name: woken.append(name)
+        self.append(journal, b"1", listener="a")
+        assert sorted(woken) == ["a", "every"]
+
+    def test_what_was_read_and_not_passed_is_not_read_again(self, journal: Any) -> None:
+        reader = journal.reader("h")
+        self.append(journal, b"a")
+        self.append(journal, b"b")
+        first = self.read(reader, 1)
+        self.append(journal, b"c")
+        rest = self.read(reader)
+        assert [entry.batch.frames for entry in first + rest] == [[b"a"], [b"b"], [b"c"]]
+        journal.commit_cursor("h", 1)
+        assert (reader.position, self.read(reader)) == (1, [])
+        assert reader.lag_bytes() == sum(entry.size for entry in rest)
+
     def test_expiring_at_the_head_changes_nothing(self, journal: Any) -> None:
         assert journal.reader("h").expire_oldest() == journal.head
 
@@ -168,9 +197,19 @@ class JournalConformance:
     def test_parked_and_dead_events_are_kept_until_they_are_settled(self, journal: Any) -> None:
         journal.reader("h")
         journal.commit_cursor("h", 0, [parked("B-0", RECEIVED), parked("B-1"), parked("B-0", handler="h")])
-        assert [(one.event.id, one.next_attempt) for one in journal.parked("h")] == [("B-1", None), ("B-0", None)]
+        assert self.failed(journal) == [("B-0", None), ("B-1", None)]
         journal.commit_cursor("h", 0, (), ["B-0"])
-        assert [one.event.id for one in journal.parked("h")] == ["B-1"]
+        assert self.failed(journal) == [("B-1", None)]
+        journal.commit_cursor("h", 0, [parked("B-1", RECEIVED)])
+        assert self.failed(journal) == [("B-1", RECEIVED)]
+
+    def failed(self, journal: Any) -> list[tuple[str, Any]]:
+        """What is parked and dead; a durable journal tells the two apart."""
+        found = list(journal.parked("h"))
+        if IDurableJournal.providedBy(journal):
+            assert all(one.next_attempt is not None for one in found)
+            found += [one for _, one in journal.dead("h")]
+        return sorted((one.event.id, one.next_attempt) for one in found)
 
     def test_info_is_plain_data(self, journal: Any) -> None:
         journal.reader("h")

@@ -25,6 +25,8 @@ _NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 @implementer(IIntake)
 class _Intake:
+    refusal = "full"
+
     def __init__(self) -> None:
         self.full = False
         self.batches: list[Batch] = []

@@ -1,0 +1,281 @@
+"""What is written to `meta.db` soon after it has changed, and what is done once a second: cursors, age, room."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from eventserver.journal._catalog import Catalog
+from eventserver.journal._executor import Executor
+from eventserver.journal._failed import Failed
+from eventserver.journal._meta import Changes
+from eventserver.journal._records import CURSOR, INFO, SEGMENT, CursorRecord, SegmentRecord, encode
+from eventserver.journal._remembered import Remembered
+from eventserver.journal._segment import Segment
+from eventserver.journal._store import Store
+from eventserver.journal._window import Window
+
+#: Seconds in which cursors and the like are gathered before they are written.
+FLUSH = 0.2
+#: Seconds between looks at what is too old or too much.
+LOOK = 1.0
+#: Seconds after which it is noted again that a handler has its cursor, though it has not moved.
+SEEN = 3600.0
+#: Seconds after the start in which no cursor expires: its handler may be about to come.
+GRACE = 60.0
+
+
+class Keeper:
+    """Cursors on disk, and the segments that they hold. `now` gives aware UTC times.
+
+    `cursors` are those on disk, as they were written last; readers of the window are ahead of them.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        executor: Executor,
+        store: Store,
+        *,
+        now: Callable[[], dt.datetime],
+        catalog: Catalog,
+        window: Window,
+        failed: Failed,
+        remembered: Remembered,
+        committed: Callable[[], int],
+        retention: float,
+        max_bytes: int,
+        log: Logger,
+    ) -> None:
+        self.cursors: dict[str, CursorRecord] = {}
+        self.changes: Changes = {}
+        self.unwell: str | None = None
+        self.changed: Callable[[], None] = lambda: None
+        """Called when `unwell` has changed."""
+        self.freed = 0
+        """Segments freed since the start."""
+        self._reactor = reactor
+        self._executor = executor
+        self._store = store
+        self._now = now
+        self._catalog = catalog
+        self._window = window
+        self._failed = failed
+        self._remembered = remembered
+        self._committed = committed
+        self.retention = retention
+        self._max_bytes = max_bytes
+        self._log = log
+        self._timer: Any = None
+        self._look: Any = None
+        self._writing = self._freeing = self._free_later = False
+        self._again = self._stopped = False
+        self._waiting: list[Deferred[None]] = []
+        self._started = (0.0, 0.0)
+        self._unsealed: set[int] = set()
+        self.left_changed: Callable[[], None] = lambda: None
+        """Called when a cursor that no handler has is gone, or holds nothing any more."""
+
+    def start(self, looked: Callable[[], None]) -> None:
+        """Begin to look after things; `looked` is called after each look."""
+        # Steps of the wall clock while the server runs make nothing older.
+        self._started = self._now().timestamp(), self._reactor.seconds()
+
+        def look() -> None:
+            self._look = self._reactor.callLater(LOOK, look)
+            self.look()
+            looked()
+
+        self._look = self._reactor.callLater(LOOK, look)
+
+    def time(self) -> float:
+        """Seconds since 1970, by a clock that nobody sets while the server runs."""
+        wall, seconds = self._started
+        now: float = wall + self._reactor.seconds() - seconds
+        return now
+
+    # Writing
+
+    def touch(self) -> None:
+        """Something has changed."""
+        if self._timer is None and not self._stopped:
+            if self._writing:
+                self._again = True
+            else:
+                self._timer = self._reactor.callLater(FLUSH, self._write)
+
+    def flush(self) -> Deferred[None]:
+        """Fires when everything is written as it is now."""
+        done: Deferred[None] = Deferred()
+        self._waiting.append(done)
+        if self._writing:
+            self._again = True
+        else:
+            self._write()
+        return done
+
+    def collect(self) -> Changes:
+        """What is to be written; from now on it counts as written, unless it is given back."""
+        now, changes = self.time(), self.changes
+        self.changes = {}
+        committed = self._committed()
+        for name, position in self._window.positions(passing=False).items():
+            # A new cursor at the head may be before what is committed; a crash takes what lies between.
+            position = min(position, committed)
+            record = self.cursors.get(name)
+            if record is None or record.position != position or record.seen < now - SEEN or record.expired:
+                self.cursors[name] = record = CursorRecord(position, now)
+                changes[CURSOR, name] = encode(record)
+        changes.update(self._failed.changes)
+        self._failed.changes = {}
+        changes.update(self._remembered.take(committed))
+        changes[INFO, "committed"] = b"%d" % committed
+        return changes
+
+    def _write(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        self._writing = True
+        self._again = False
+        changes, waiting = self.collect(), self._waiting
+        self._waiting = []
+        self._executor.submit(
+            lambda: self._store.flush(changes), lambda outcome: self._written(outcome, changes, waiting)
+        )
+
+    def _written(self, outcome: object, changes: Changes, waiting: list[Deferred[None]]) -> None:
+        self._writing = False
+        if isinstance(outcome, Failure):
+            self._not_written(outcome, changes)
+        else:
+            self._well()
+        for done in waiting:
+            if isinstance(outcome, Failure):
+                done.errback(outcome)
+            else:
+                done.callback(None)
+        if self._free_later and not isinstance(outcome, Failure):
+            self.free()
+        if self._waiting:
+            self._write()
+        elif self._again:
+            self._again = False
+            self.touch()
+
+    def _well(self) -> None:
+        if self.unwell is not None:
+            self.unwell = None
+            self.changed()
+
+    def _not_written(self, failure: Failure, changes: Changes) -> None:
+        self.changes = {**changes, **self.changes}
+        if self.unwell is None:
+            self._log.error("journal: cursors cannot be written: {reason}", reason=failure.getErrorMessage())
+            self.unwell = failure.getErrorMessage()
+            self.changed()
+        # At the next look, not in a hurry.
+        self._again = False
+
+    # Segments
+
+    def seal(self, first: int) -> None:
+        """A segment is full."""
+
+        def sealed(disk: int | Failure | None) -> None:
+            segment = self._catalog.get(first)
+            if isinstance(disk, Failure):
+                self._unsealed.add(first)
+            if segment is None or isinstance(disk, Failure) or disk is None:
+                return
+            self._unsealed.discard(first)
+            segment.sealed, segment.disk = True, disk
+            chunks = self._catalog.index.chunks_between(segment.first, segment.end)
+            self.changes[SEGMENT, str(first)] = encode(SegmentRecord(segment, chunks))
+            self.touch()
+            self.free()
+
+        self._executor.submit(lambda: self._store.seal(first), sealed)
+
+    def held_from(self) -> int:
+        """The position that the last of all cursors has reached."""
+        positions = [*self._window.positions().values(), *self.left().values()]
+        return min(positions, default=self._committed())
+
+    def left(self) -> dict[str, int]:
+        """The positions of the cursors that hold something though no handler has them."""
+        readers = self._window.readers
+        return {n: record.position for n, record in self.cursors.items() if n not in readers and not record.expired}
+
+    def free(self, pressed: bool = False) -> None:
+        """Unlink what is old or too much, or everything that has been handled where room is needed at once."""
+        if self._freeing or self._stopped:
+            return
+        older = self.time() - self.retention
+        limit = 0 if pressed else self._max_bytes
+        segments = self._catalog.to_free(self.held_from(), older_than=int(older * 1e6), max_bytes=limit)
+        if not segments:
+            return
+        self._freeing = True
+        changes = self.collect()
+        for segment in segments:
+            changes[SEGMENT, str(segment.first)] = None
+        # Names may come back after a power cut, in any order: what begins before this is known to be left over.
+        changes[INFO, "freed"] = b"%d" % segments[-1].end
+        firsts = [segment.first for segment in segments]
+
+        def freed(outcome: object) -> None:
+            self._freeing = False
+            if isinstance(outcome, Failure):
+                self._not_written(outcome, changes)
+                return
+            self._forget(segments)
+
+        damaged = [segment.first for segment in segments if segment.damaged]
+        self._executor.submit(lambda: self._store.free(firsts, damaged, changes), freed)
+
+    def _forget(self, segments: list[Segment]) -> None:
+        self.freed += len(segments)
+        self._catalog.freed(segments)
+
+    def look(self) -> None:
+        """Let go of what is too old or too much; try again what could not be written."""
+        self._expire_cursors()
+        self._remembered.expire(self.time())
+        self.free(pressed=self._store.full)
+        if not self._store.full:
+            for first in list(self._unsealed):
+                self._unsealed.discard(first)
+                self.seal(first)
+        if self.changes:
+            self.touch()
+
+    def _expire_cursors(self) -> None:
+        now = self.time()
+        if self._reactor.seconds() - self._started[1] < GRACE:
+            return
+        for name, record in list(self.cursors.items()):
+            if name not in self._window.readers and not record.expired and record.seen + self.retention < now:
+                self._log.warn(
+                    "journal: the cursor of {name} holds nothing any more: no handler has had it for {retention:g} s",
+                    name=name,
+                    retention=self.retention,
+                )
+                self.cursors[name] = record = msgspec.structs.replace(record, expired=True)
+                self.changes[CURSOR, name] = encode(record)
+                self.touch()
+                self.left_changed()
+
+    def stop(self) -> None:
+        """Look after nothing any more: the files are about to be closed, and may be another journal's soon."""
+        self._stopped = True
+        for timer in (self._timer, self._look):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._timer = self._look = None

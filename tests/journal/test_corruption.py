@@ -1,0 +1,186 @@
+"""A damaged store: it opens, gives no wrong frame, and says exactly how many it has lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventserver.interfaces import Entry
+from eventserver.testing.journals import parked
+
+from .world import World, read_all
+
+#: EVENTSERVER_DAMAGE=1000 is the long form.
+ROUNDS = int(os.environ.get("EVENTSERVER_DAMAGE", "60"))
+
+
+def frame(position: int) -> bytes:
+    """What was stored there; now and then something that takes pages of its own."""
+    return b"%08d" % position + b"x" * (position % 7 * 10 if position % 50 else 20_000)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """A closed store of a few segments, and its number of frames; cursor `h` is at 500."""
+    folder = tmp_path_factory.mktemp("store")
+    world = make_world(folder)
+    journal = world.open()
+    journal.reader("h")
+    position = 0
+    for count in range(1, 60):
+        world.append(journal, *[frame(position + index) for index in range(count)])
+        position += count
+    journal.commit_cursor("h", 500, [parked("B-0")])
+    journal.close()
+    assert len(list((folder / "0").glob("seg-*.db"))) > 3
+    return folder, position
+
+
+def make_world(folder: Path) -> World:
+    return World(folder, max_bytes=64 << 20, segment_bytes=150_000)
+
+
+def read_patiently(world: World, reader: Any) -> list[Entry]:
+    """Everything before a cursor; what the disk does not give at once is tried again."""
+    found: list[Entry] = []
+    while True:
+        waiting = reader.read(100_000)
+        if not isinstance(waiting, list):
+            entries: list[Entry] = []
+            waiting.addCallback(entries.extend)
+            for _ in range(100):
+                world.clock.advance(0.1)
+            waiting = entries
+        if not waiting:
+            return found
+        found += waiting
+
+
+def check(folder: Path, total: int) -> tuple[int, int]:
+    """Open it and look at everything. Returns how many frames are lost, and from where `h` goes on."""
+    world = make_world(folder)
+    journal = world.open()
+    reader = journal.reader("everything", 0)
+    found: set[int] = set()
+    for entry in read_patiently(world, reader):
+        for index, data in enumerate(entry.batch.frames):
+            assert data == frame(entry.first + index)
+            assert entry.first + index not in found
+            found.add(entry.first + index)
+        journal.commit_cursor("everything", entry.end)
+    assert reader.position == journal.head == total
+    lost = total - len(found)
+    assert journal.info()["lost"] == lost
+    assert sum(end - start for start, end in journal.info()["lost_ranges"]) == lost
+    # Life goes on.
+    assert world.append(journal, frame(total)) == total + 1 == journal.committed
+    assert [entry.batch.frames for entry in read_all(reader)] == [[frame(total)]]
+    cursor = journal.reader("h").position
+    journal.close()
+    again = world.open()
+    assert again.info()["lost"] == lost
+    again.close()
+    return lost, cursor
+
+
+def test_an_intact_store_has_lost_nothing(store: tuple[Path, int], tmp_path: Path) -> None:
+    folder, total = store
+    shutil.copytree(folder, tmp_path / "copy")
+    assert check(tmp_path / "copy", total) == (0, 500)
+
+
+@pytest.mark.parametrize("how", ["flip", "truncate"])
+def test_damage_anywhere_is_confined_and_counted(store: tuple[Path, int], tmp_path: Path, how: str) -> None:
+    folder, total = store
+    random_ = random.Random(how)
+    losses = []
+    for number in range(ROUNDS):
+        copy = tmp_path / str(number)
+        shutil.copytree(folder, copy)
+        files = sorted((copy / "0").glob("*.db"))
+        path = random_.choices(files, [file.stat().st_size for file in files])[0]
+        data = bytearray(path.read_bytes())
+        offset = random_.randrange(len(data))
+        if how == "flip":
+            data[offset] ^= 1 << random_.randrange(8)
+        else:
+            del data[offset:]
+        path.write_bytes(bytes(data))
+        try:
+            lost, cursor = check(copy, total)
+        except BaseException as error:
+            error.add_note(f"{how} at {offset} of {path.name}, round {number}")
+            raise
+        assert cursor <= 500, "a cursor never goes on behind what its handler has seen"
+        losses.append(lost)
+        shutil.rmtree(copy)
+    assert sum(losses) / ROUNDS < total / 4
+
+
+def test_every_byte_of_a_header_may_be_wrong(store: tuple[Path, int], tmp_path: Path) -> None:
+    folder, total = store
+    name = sorted((folder / "0").glob("seg-*.db"))[-1].name
+    for offset in range(0, 100, 3):
+        copy = tmp_path / str(offset)
+        shutil.copytree(folder, copy)
+        path = copy / "0" / name
+        data = bytearray(path.read_bytes())
+        data[offset] ^= 0x44
+        path.write_bytes(bytes(data))
+        try:
+            lost, _ = check(copy, total)
+        except BaseException as error:
+            error.add_note(f"byte {offset}")
+            raise
+        assert lost == 0
+        shutil.rmtree(copy)
+
+
+def test_without_meta_db_handlers_begin_again_with_the_oldest_frame(store: tuple[Path, int], tmp_path: Path) -> None:
+    folder, total = store
+    shutil.copytree(folder, tmp_path / "copy")
+    (tmp_path / "copy" / "0" / "meta.db").unlink()
+    assert check(tmp_path / "copy", total) == (0, 0)
+
+
+def test_a_segment_that_is_gone_is_counted(store: tuple[Path, int], tmp_path: Path) -> None:
+    folder, total = store
+    shutil.copytree(folder, tmp_path / "copy")
+    _, second, third, *_ = sorted((tmp_path / "copy" / "0").glob("seg-*.db"))
+    second.unlink()
+    lost, _ = check(tmp_path / "copy", total)
+    assert lost == int(third.stem[4:]) - int(second.stem[4:])
+
+
+def test_damaged_segments_are_put_apart_when_their_time_is_over(tmp_path: Path) -> None:
+    """The newest few of them, for people to look at."""
+    world = World(tmp_path, max_bytes=64 << 20, segment_bytes=50_000, retention=10.0)
+    journal = world.open()
+    journal.reader("h")
+    for _ in range(10):
+        world.append(journal, b"x" * 100_000)
+    journal.close()
+    for path in sorted((tmp_path / "0").glob("seg-*.db"))[:6]:
+        data = bytearray(path.read_bytes())
+        data[50_000] ^= 1
+        path.write_bytes(bytes(data))
+    journal = world.open()
+    reader = journal.reader("h")
+    found = read_patiently(world, reader)
+    assert [entry.end for entry in found] == [7, 8, 9, 10]
+    assert journal.info()["lost"] == 6
+    journal.commit_cursor("h", 10)
+    for _ in range(120):
+        world.clock.advance(0.1)
+    assert journal.first == 9
+    apart = sorted(path.name for path in (tmp_path / "0" / "quarantine").glob("*.db"))
+    assert apart == [f"seg-{first:020}.db" for first in (2, 3, 4, 5)]
+    journal.close()
+    again = world.open()
+    assert again.info()["lost"] == 6
+    again.close()

@@ -1,0 +1,309 @@
+"""The disk is full, or fails: nothing committed is lost, nothing unwritten is committed, and it goes on by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from eventserver.testing.journals import parked
+
+from .faulty import Faults, faulty_disk
+from .world import World, frames_of, read_all, result_of
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Iterator[tuple[World, Faults]]:
+    with faulty_disk() as (disk, faults):
+        yield World(tmp_path / "journal", disk=disk, max_bytes=64 << 20), faults
+
+
+def wait(world: World, seconds: float) -> None:
+    for _ in range(int(seconds * 10)):
+        world.clock.advance(0.1)
+
+
+def recovered(world: World, journal: Any) -> list[bytes]:
+    """What a server finds after a crash."""
+    world.crash(journal)
+    again = world.open()
+    frames = frames_of(read_all(again.reader("all", 0)))
+    again.close()
+    return frames
+
+
+def test_a_full_disk_acknowledges_nothing_and_resumes_by_itself(faulty: tuple[World, Faults]) -> None:
+    world, faults = faulty
+    journal = world.open()
+    reader = journal.reader("h")
+    changed: list[Any] = []
+    journal.on_change(lambda: changed.append((journal.unwell, journal.accepting)))
+    world.append(journal, b"before")
+    faults.full = True
+    world.append(journal, b"x" * 100_000)
+    world.append(journal, b"y")
+    wait(world, 10)
+    assert (journal.head, journal.committed) == (3, 1)
+    assert journal.unwell is not None
+    assert journal.accepting
+    assert changed[0][0] is not None
+    assert frames_of(read_all(reader)) == [b"before"]
+    faults.full = False
+    wait(world, 5)
+    assert (journal.committed, journal.unwell) == (3, None)
+    assert changed[-1] == (None, True)
+    assert frames_of(read_all(reader)) == [b"x" * 100_000, b"y"]
+    assert recovered(world, journal) == [b"before", b"x" * 100_000, b"y"]
+
+
+def test_while_it_is_full_only_so_much_is_held(tmp_path: Path) -> None:
+    with faulty_disk() as (disk, faults):
+        world = World(tmp_path, disk=disk, max_bytes=4 << 20)
+        journal = world.open()
+        faults.full = True
+        number = 0
+        while journal.accepting:
+            world.append(journal, b"x" * 100_000)
+            number += 1
+            assert number < 100
+        assert journal.size <= 2 << 20 + 200_000
+        faults.full = False
+        wait(world, 5)
+        assert (journal.accepting, journal.committed) == (True, number)
+        journal.close()
+
+
+def test_the_ballast_goes_when_the_disk_is_full_and_comes_back(faulty: tuple[World, Faults]) -> None:
+    world, faults = faulty
+    journal = world.open()
+    ballast = world.folder / "0" / "ballast"
+    assert ballast.stat().st_size == 4 << 20
+    faults.full = True
+    world.append(journal, b"x" * 100_000)
+    assert not ballast.exists()
+    faults.full = False
+    wait(world, 5)
+    assert ballast.stat().st_size == 4 << 20
+    journal.close()
+    assert not ballast.exists()
+
+
+def test_a_full_disk_frees_what_has_been_handled(tmp_path: Path) -> None:
+    with faulty_disk() as (disk, faults):
+        world = World(tmp_path, disk=disk, max_bytes=64 << 20, segment_bytes=100_000)
+        journal = world.open()
+        journal.reader("h")
+        for _ in range(5):
+            journal.commit_cursor("h", world.append(journal, b"x" * 200_000))
+        wait(world, 1)
+        assert journal.first == 0
+        faults.where, faults.full = "seg-", True
+        world.append(journal, b"y" * 200_000)
+        faults.full = False
+        wait(world, 0.1)
+        assert journal.first > 0
+        wait(world, 5)
+        journal.close()
+
+
+@pytest.mark.parametrize("kind", ["fail_syncs", "fail_writes"])
+def test_after_an_error_a_new_segment_takes_the_batch(faulty: tuple[World, Faults], kind: str) -> None:
+    world, faults = faulty
+    journal = world.open()
+    reader = journal.reader("h")
+    world.append(journal, b"before")
+    faults.where = "seg-"
+    setattr(faults, kind, 1)
+    faults.calls.clear()
+    world.append(journal, b"failed once")
+    assert (journal.committed, journal.unwell) == (2, None)
+    assert journal.info()["disk_errors"] == 1
+    assert not any("seg-00000000000000000000" in call for call in faults.calls[1:]), "that file is not synced again"
+    world.append(journal, b"after")
+    assert frames_of(read_all(reader)) == [b"before", b"failed once", b"after"]
+    assert frames_of(read_all(journal.reader("late", 0))) == [b"before", b"failed once", b"after"]
+    assert len(list((world.folder / "0").glob("seg-*.db"))) == 2
+    assert recovered(world, journal) == [b"before", b"failed once", b"after"]
+
+
+def test_a_disk_that_goes_on_failing_is_tried_again_with_patience(faulty: tuple[World, Faults]) -> None:
+    world, faults = faulty
+    journal = world.open()
+    world.append(journal, b"before")
+    faults.where, faults.fail_syncs = "seg-", -1
+    world.append(journal, b"failed")
+    world.append(journal, b"more")
+    wait(world, 20)
+    assert (journal.committed, journal.head) == (1, 3)
+    assert "fsync" in str(journal.unwell) or "I/O" in str(journal.unwell)
+    assert journal.info()["disk_errors"] > 5 or len(faults.calls) < 60
+    faults.fail_syncs = 0
+    wait(world, 5)
+    assert (journal.committed, journal.unwell) == (3, None)
+    assert recovered(world, journal) == [b"before", b"failed", b"more"]
+
+
+def test_cursors_survive_a_failing_meta_db(faulty: tuple[World, Faults]) -> None:
+    """It is written anew: nothing that was written before may hang on a sync that failed."""
+    world, faults = faulty
+    journal = world.open()
+    journal.reader("h")
+    end = world.append(journal, b"a", b"b")
+    wait(world, 0.3)
+    faults.where, faults.fail_syncs = "meta.db", 1
+    journal.commit_cursor("h", end, [parked("B-0")])
+    wait(world, 0.3)
+    assert faults.fail_syncs == 0
+    world.crash(journal)
+    again = world.open()
+    assert again.reader("h").position == end
+    assert [one.event.id for _, one in again.dead()] == ["B-0"]
+    again.close()
+
+
+def test_meta_db_that_cannot_be_written_is_said_and_tried_again(faulty: tuple[World, Faults]) -> None:
+    world, faults = faulty
+    journal = world.open()
+    journal.reader("h")
+    end = world.append(journal, b"a")
+    wait(world, 0.3)
+    faults.where, faults.fail_syncs = "meta", -1
+    journal.commit_cursor("h", end)
+    failed: list[Any] = []
+    journal.flush().addErrback(failed.append)
+    wait(world, 3)
+    assert failed
+    assert journal.unwell
+    faults.fail_syncs = 0
+    wait(world, 3)
+    assert journal.unwell is None
+    world.crash(journal)
+    again = world.open()
+    assert again.reader("h").position == end
+    again.close()
+
+
+def test_a_read_that_fails_is_tried_again(tmp_path: Path) -> None:
+    with faulty_disk() as (disk, faults):
+        world = World(tmp_path, disk=disk, max_bytes=64 << 20, segment_bytes=100_000)
+        journal = world.open()
+        for _ in range(3):
+            world.append(journal, b"x" * 200_000)
+        reader = journal.reader("h", 0)
+        faults.where, faults.fail_reads = "seg-", 1
+        waiting = reader.read(1 << 20)
+        found: list[Any] = []
+        if not isinstance(waiting, list):
+            waiting.addCallback(found.extend)
+            wait(world, 2)
+            waiting = found
+        assert frames_of(waiting) == [b"x" * 200_000]
+        assert len(read_all(reader)) == 2
+        assert journal.info()["lost"] == 0
+        journal.close()
+
+
+def test_a_checkpoint_that_fails_costs_nothing(tmp_path: Path) -> None:
+    with faulty_disk() as (disk, faults):
+        world = World(tmp_path, disk=disk, max_bytes=64 << 20)
+        journal = world.open()
+        world.append(journal, b"a")
+        journal._unwritten = 2 << 20
+        faults.where, faults.fail_syncs = "seg-00000000000000000000.db", 2
+        world.append(journal, b"b")
+        journal._maintain()
+        faults.fail_syncs = 0
+        world.append(journal, b"c")
+        assert journal.committed == 3
+        assert recovered(world, journal) == [b"a", b"b", b"c"]
+
+
+def test_closing_on_a_full_disk_ends(faulty: tuple[World, Faults]) -> None:
+    world, faults = faulty
+    journal = world.open()
+    world.append(journal, b"a")
+    faults.full = True
+    world.append(journal, b"x" * 100_000)
+    result_of(journal.close())
+    faults.full = False
+    again = world.open()
+    assert frames_of(read_all(again.reader("h", 0))) == [b"a"]
+    again.close()
+
+
+def test_it_opens_on_a_full_disk(faulty: tuple[World, Faults]) -> None:
+    world, faults = faulty
+    journal = world.open()
+    journal.reader("h")
+    world.append(journal, b"a")
+    wait(world, 0.3)
+    world.crash(journal)
+    faults.full = True
+    again = world.open()
+    assert frames_of(read_all(again.reader("h"))) == [b"a"]
+    world.append(again, b"x" * 100_000)
+    assert again.unwell
+    faults.full = False
+    wait(world, 5)
+    assert (again.committed, again.unwell) == (2, None)
+    again.close()
+
+
+def test_nothing_is_freed_while_the_cursor_that_allows_it_is_not_written(tmp_path: Path) -> None:
+    """What was parked with the cursor would be lost with its frames."""
+    with faulty_disk() as (disk, faults):
+        world = World(tmp_path, disk=disk, max_bytes=64 << 20, segment_bytes=100_000, retention=0.0)
+        journal = world.open()
+        journal.reader("h")
+        for _ in range(3):
+            end = world.append(journal, b"x" * 200_000)
+        wait(world, 0.5)
+        faults.where, faults.fail_writes = "meta", -1
+        journal.commit_cursor("h", end, [parked("B-0")])
+        wait(world, 3)
+        assert len(list((tmp_path / "0").glob("seg-*.db"))) == 3
+        faults.fail_writes = 0
+        wait(world, 3)
+        assert len(list((tmp_path / "0").glob("seg-*.db"))) == 1
+        world.crash(journal)
+        again = world.open()
+        assert (again.reader("h").position, len(again.dead())) == (end, 1)
+        again.close()
+
+
+def test_a_cursor_at_the_head_of_what_is_not_committed_loses_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    journal = world.open()
+    world.append(journal, b"a")
+    writer = world.executors["journal-writer"]
+    faults_end = journal.head
+    writer.held = True
+    world.append(journal, b"b")
+    journal.reader("h")
+    changes = journal._keeper.collect()
+    journal._store.flush(changes)
+    world.crash(journal)
+    again = world.open()
+    assert (again.head, again.info()["lost"]) == (faults_end, 0)
+    again.close()
+
+
+def test_meta_that_another_program_looks_at_is_not_damage(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    journal = world.open()
+    journal.reader("h", 0)
+    world.append(journal, b"a", b"b")
+    journal.commit_cursor("h", 1)
+    world.clock.advance(1)
+    world.crash(journal)
+    other = apsw.Connection(str(tmp_path / "0" / "meta.db"))
+    other.execute("BEGIN; SELECT count(*) FROM records").fetchall()
+    with pytest.raises(ValueError, match=r"cannot be used: .*(busy|locked|lock)"):
+        world.open()
+    other.close(True)
+    again = world.open()
+    assert again.reader("h").position == 1
+    assert not (tmp_path / "0" / "quarantine").exists()

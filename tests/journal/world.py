@@ -1,0 +1,91 @@
+"""A journal on disk without threads: time and the disk's work go on when a test says so."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from eventserver.event import Batch, size_of
+from eventserver.interfaces import Entry
+from eventserver.journal._executor import InlineExecutor
+from eventserver.journal.sqlite import SqliteJournal
+from eventserver.testing.data import RECEIVED, make_batch
+
+
+class World:
+    """Opens journals in one folder, one after the other. `held` executors wait for `run`."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.folder = folder
+        self.clock = Clock()
+        self.settings: dict[str, Any] = {"max_bytes": 8 << 20, **settings}
+        self.executors: dict[str, InlineExecutor] = {}
+        self.points: list[str] = []
+        self.number = 0
+
+    def now(self) -> dt.datetime:
+        return RECEIVED + dt.timedelta(seconds=self.clock.seconds())
+
+    def executor(self, name: str) -> InlineExecutor:
+        self.executors[name] = InlineExecutor()
+        return self.executors[name]
+
+    def open(self, **settings: Any) -> SqliteJournal:
+        given = {"point": self.points.append, **self.settings, **settings}
+        journal = SqliteJournal(self.folder, reactor=self.clock, now=self.now, executor=self.executor, **given)
+        journal.open()
+        return journal
+
+    def batch(self, *frames: bytes, **keys: Any) -> Batch:
+        self.number += 1
+        return make_batch(*frames, **{"id": f"B{self.number:025}", "received": self.now(), **keys})
+
+    def append(self, journal: SqliteJournal, *frames: bytes, **keys: Any) -> int:
+        """Append one batch; with executors that are not held it is committed soon."""
+        batch = self.batch(*frames, **keys)
+        position = journal.append(batch, size_of(batch))
+        self.clock.advance(0.005)
+        return position
+
+    def crash(self, journal: SqliteJournal) -> None:
+        """The process is gone: nothing more is written, and the lock is free."""
+        for call in list(self.clock.getDelayedCalls()):
+            call.cancel()
+        abandon(journal)
+
+
+def abandon(journal: Any) -> None:
+    """Let go of the files without writing anything."""
+    store = journal._store
+    for file in [store.active, *store._full_segments.values()]:
+        if file is not None:
+            file.abandon()
+    store.meta._disconnect()
+    journal._fetcher.close()
+    journal._unlock()
+
+
+def read_all(reader: Any, max_bytes: int = 1 << 20) -> list[Entry]:
+    """Everything before a cursor, however many reads that takes."""
+    found: list[Entry] = []
+    while entries := result_of(reader.read(max_bytes)):
+        found += entries
+    return found
+
+
+def result_of(value: Any) -> Any:
+    """What a read gave, now."""
+    if hasattr(value, "addCallback"):
+        results: list[Any] = []
+        value.addCallback(results.append)
+        assert results, "it has not been read yet"
+        return results[0]
+    return value
+
+
+def frames_of(entries: list[Entry]) -> list[bytes]:
+    """The frames of entries, in order."""
+    return [frame for entry in entries for frame in entry.batch.frames]
