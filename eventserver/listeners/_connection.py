@@ -5,45 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
-from typing import Protocol as Shape
 
-from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from eventserver.event import Batch
-from eventserver.interfaces import ConnectionInfo, Fault, IReplyWriter, ListenerContext
-from eventserver.listeners._ingest import NO_MARKS, TRUNCATED, Ingest, Marks
-from eventserver.listeners._peers import transport_text
+from eventserver.interfaces import Fault, IReplyWriter
+from eventserver.listeners._ingest import NO_MARKS, TRUNCATED, Marks
+from eventserver.listeners._peer_connection import Hub, PeerConnection
 from eventserver.listeners._replies import ReplyQueue
-from eventserver.listeners._stream_options import StreamOptions
-from eventserver.listeners._tls import client_names
-from eventserver.thinned_log import ThinnedLog
 
 
-class Hub(Shape):
-    """What connections know of their listener."""
-
-    options: StreamOptions
-    context: ListenerContext
-    ingest: Ingest
-    log: ThinnedLog
-    paused: bool
-
-    def opened(self, connection: StreamConnection) -> None:
-        """The connection is made."""
-
-    def hold(self, connection: StreamConnection) -> None:
-        """The connection has a batch that the intake refused; call its `retry` when there is room."""
-
-    def lost(self, connection: StreamConnection) -> None:
-        """The connection is gone."""
-
-
-@implementer(IHalfCloseableProtocol, IHandshakeListener, IReplyWriter)
-class StreamConnection(Protocol):
+@implementer(IHalfCloseableProtocol, IReplyWriter)
+class StreamConnection(PeerConnection):
     """One peer of a stream listener.
 
     It reads until the stream ends (or is ended), then is *finished*: the framer gave what was left, and nothing that
@@ -54,54 +29,15 @@ class StreamConnection(Protocol):
     held batches outlive the connection.
     """
 
-    transport: Any
-
     def __init__(self, hub: Hub, address: Any, *, tls: bool) -> None:
-        context = hub.context
-        self.address = address
-        self.counters = context.counters
+        super().__init__(hub, address, tls=tls)
         self.held: deque[Batch] = deque()
-        self._hub = hub
-        self._ingest = hub.ingest
-        self._seconds = context.reactor.seconds
-        self._framer = context.new_framer()
-        self._batch_context = context.batch_context
-        self._tls = tls
-        self._shaken = not tls
-        self._finished = self._aborted = self._gone = self._putting = False
-        self._number = self._position = 0
-        self._received = self._bytes = 0
-        self._leaving_since: float | None = None
+        self._framer = hub.context.new_framer()
+        self._putting = False
+        self._position = 0
         self._partial_since: float | None = None
-        self._replies: ReplyQueue | None = None
 
     # What Twisted calls
-
-    def connectionMade(self) -> None:
-        context, options = self._hub.context, self._hub.options
-        self._since = context.now()
-        self._opened = self._heard = self._seconds()
-        self._peer = transport_text(self.transport)
-        self._peers = (self._peer,)
-        if context.replies:
-            self._replies = ReplyQueue(self.transport, options.max_unread_replies, self._unread)
-            self._number = context.connections.add(self)
-        self._hub.opened(self)
-        if self._hub.paused:
-            self.pause()
-
-    def handshakeCompleted(self) -> None:
-        """TLS is up: whoever the client's certificate names goes into the context of its batches."""
-        self._shaken = True
-        tls = self._hub.options.tls
-        certificate = self.transport.getPeerCertificate()
-        if tls is None or certificate is None:
-            return
-        names = client_names(certificate)
-        if tls.client_names and not set(names) & set(tls.client_names):
-            self.abort("client_name")
-            return
-        self._batch_context = {**self._batch_context, "tls": {"subject": names[0] if names else ""}}
 
     def dataReceived(self, data: bytes) -> None:
         if self._finished:
@@ -129,15 +65,6 @@ class StreamConnection(Protocol):
     def writeConnectionLost(self) -> None:
         """Never called: the server does not half-close."""
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._gone = True
-        if not self._shaken and not self._finished and not reason.check(ConnectionDone, ConnectionLost):
-            self._note_closed("tls", "the TLS handshake failed: " + reason.getErrorMessage())
-        self.finish()
-        if self._number:
-            self._hub.context.connections.remove(self._number)
-        self._hub.lost(self)
-
     # What replies call
 
     def reply(self, payload: bytes) -> None:
@@ -147,15 +74,6 @@ class StreamConnection(Protocol):
             self._replies.write(self._framer.wrap(payload))
 
     # What the listener calls
-
-    def info(self) -> ConnectionInfo:
-        """The connection, for people."""
-        return ConnectionInfo(self._peer, self._since, self._received, self._bytes)
-
-    def pause(self) -> None:
-        """Read no more for now."""
-        if not self._finished and not self._gone:
-            self.transport.pauseProducing()
 
     def resume(self) -> None:
         """Read on. The time of the pause counts against nobody."""
@@ -178,29 +96,12 @@ class StreamConnection(Protocol):
             self._close_when_answered()
         return True
 
-    def sweep(self, now: float) -> None:
-        """Apply what time has brought."""
-        options = self._hub.options
-        if self._gone or self._aborted:
-            return
-        if self._leaving_since is not None:
-            if now - self._leaving_since >= options.close_timeout:
-                self.abort("close_timeout")
-            return
-        if not self._shaken:
-            if now - self._opened >= options.handshake_timeout:
-                self.abort("handshake_timeout")
-            return
-        self._expire(now)
-        if self._hub.paused or self.held or self._aborted:
-            return
-        began = self._partial_since
-        if options.frame_timeout and began is not None and now - began >= options.frame_timeout:
-            self.finish(cut=True)
-            self.abort("frame_timeout")
-        elif options.idle_timeout and now - self._heard >= options.idle_timeout:
-            self._note_closed("idle_timeout")
-            self.leave(cut=True)
+    def forget_held(self, reason: str) -> int:
+        """Count what is held as rejected. Returns the number of its frames."""
+        frames = sum(len(batch.frames) for batch in self.held)
+        self.held.clear()
+        self._ingest.reject(reason, frames)
+        return frames
 
     def finish(self, cut: bool = False) -> None:
         """The stream ends here: what the framer has left becomes frames, once.
@@ -229,17 +130,29 @@ class StreamConnection(Protocol):
         if not self.held and not self._putting:
             self._close_when_answered()
 
-    def abort(self, reason: str) -> None:
-        """Cut the connection, at once, and count it; frames that were cut off before stay."""
-        if self._gone or self._aborted:
-            return
-        self._finished = self._aborted = True
-        self._note_closed(reason)
-        if self._replies is not None:
-            self._replies.drop()
-        self.transport.abortConnection()
-
     # Inside
+
+    def _made(self) -> None:
+        context = self._hub.context
+        if context.replies:
+            self._replies = ReplyQueue(self.transport, self._hub.options.max_unread_replies, self._unread)
+            self._number = context.connections.add(self)
+
+    def _lost(self) -> None:
+        self.finish()
+
+    def _overdue(self, now: float) -> None:
+        options = self._hub.options
+        self._expire(now)
+        if self._hub.paused or self.held or self._aborted:
+            return
+        began = self._partial_since
+        if options.frame_timeout and began is not None and now - began >= options.frame_timeout:
+            self.finish(cut=True)
+            self.abort("frame_timeout")
+        elif options.idle_timeout and now - self._heard >= options.idle_timeout:
+            self._note_closed("idle_timeout")
+            self.leave(cut=True)
 
     def _emit(self, frames: list[bytes], marks: Marks = NO_MARKS) -> None:
         batch = self._ingest.batch(frames, self._peers, self._batch_context, self._number, marks)
@@ -299,24 +212,5 @@ class StreamConnection(Protocol):
 
     def _answered(self, _failure: Failure | None) -> None:
         # Whether delivered or given up: no further reply will come.
-        if self._gone or self._aborted:
-            return
-        if self._tls:
-            # Until the peer's close_notify has come TLS is not closed, so it has to be read.
-            self.transport.resumeProducing()
-        if self._replies is not None:
-            self._replies.close()
-        else:
-            self.transport.loseConnection()
-
-    def _unread(self) -> None:
-        self.abort("unread_replies")
-
-    def _note_closed(self, reason: str, why: str = "") -> None:
-        self.counters.closed[reason] += 1
-        self._hub.log.warn(
-            reason,
-            "closed the connection of {peer}: {why}",
-            peer=self._peer,
-            why=why or reason,
-        )
+        if not self._gone and not self._aborted:
+            self._hang_up()

@@ -45,7 +45,7 @@ class Datagrams:
     def take(self, datas: list[bytes], senders: list[Sender], cut: Collection[int] = ()) -> None:
         """Put the datagrams as one batch; `cut` are the indices of those that came without their end.
 
-        What the intake has no room for is rejected as `full`: the kernel would drop it else, and nobody could count it.
+        What the intake refuses is rejected, for its reason: the kernel would drop it else, and nobody could count it.
         """
         self._counters.bytes += sum(map(len, datas))
         marks: dict[int, tuple[str, ...]] = {}
@@ -60,7 +60,7 @@ class Datagrams:
         peers, connection = self._name(senders)
         batch = self._ingest.batch(frames, peers, self._context.batch_context, connection, marks)
         if self._ingest.put(batch) is None:
-            self._ingest.reject("full", len(frames))
+            self._ingest.reject(self._context.intake.refusal, len(frames))
 
     def close(self) -> None:
         """Nobody can be answered any more."""

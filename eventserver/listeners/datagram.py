@@ -24,7 +24,8 @@ from eventserver.thinned_log import ThinnedLog
 class DatagramListener(Service):
     """Takes each datagram as a frame (or, with `datagram_framing`, as several), many of them as one batch.
 
-    A full intake cannot hold senders up: what there is no room for is counted as rejected, reason `full`.
+    A full intake cannot hold senders up: what there is no room for is counted as rejected, reason `full`; or `journal`,
+    where the journal can store nothing.
     """
 
     Options = DatagramOptions

@@ -26,6 +26,8 @@ NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
 class FakeIntake:
     """Records batches. While `room` is 0 it refuses; another number is the count of batches that it still takes."""
 
+    refusal = "full"
+
     def __init__(self) -> None:
         self.batches: list[Batch] = []
         self.room: int | None = None

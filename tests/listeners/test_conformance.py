@@ -1,4 +1,4 @@
-"""Both listeners under the suite that every listener has to pass."""
+"""The listeners under the suite that every listener has to pass."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from twisted.python.failure import Failure
 from eventserver.interfaces import ListenerContext
 from eventserver.listeners._udp import PAUSE
 from eventserver.listeners.datagram import DatagramListener
+from eventserver.listeners.relp import RelpListener
 from eventserver.listeners.stream import StreamListener
 from eventserver.testing.listeners import ListenerConformance, Setting
 from tests.listeners.fakes import FakeTransport
+from tests.relp_client import RelpClient
 
 
 class TestStreamListener(ListenerConformance):
@@ -40,3 +42,19 @@ class TestDatagramListener(ListenerConformance):
         setting.reactor.advance(PAUSE)
         for reader in list(setting.reactor.readers):
             reader.doRead()  # type: ignore[attr-defined]  # IReadDescriptor, which the reactor's set does not say
+
+
+class TestRelpListener(ListenerConformance):
+    def make(self, context: ListenerContext) -> Any:
+        return RelpListener(RelpListener.Options(endpoints=("tcp:2514",)), context)
+
+    def send(self, setting: Setting, frames: list[bytes]) -> None:
+        protocol = setting.reactor.tcpServers[-1][1].buildProtocol(IPv4Address("TCP", "192.0.2.1", 1))
+        transport = FakeTransport(peerAddress=IPv4Address("TCP", "192.0.2.1", 1))
+        protocol.makeConnection(transport)
+        client = RelpClient()
+        protocol.dataReceived(client.open())
+        client.receive(transport.value())
+        client.send(*frames)
+        protocol.dataReceived(client.take())
+        protocol.connectionLost(Failure(ConnectionDone()))

@@ -173,6 +173,10 @@ def test_full_intake_is_counted(
         sender.sendto(b"x", ("127.0.0.1", port_of(listener)))
     reactor.read_all()
     assert counters.rejected == {"full": 3}
+    intake.refusal = "journal"
+    sender.sendto(b"x", ("127.0.0.1", port_of(listener)))
+    reactor.read_all()
+    assert counters.rejected == {"full": 3, "journal": 1}
     intake.room = None
     listener.resume()
     sender.sendto(b"y", ("127.0.0.1", port_of(listener)))

@@ -26,9 +26,14 @@ class Rsyslogd(Program):
 
 def need_driver(driver: str) -> None:
     """Skips the test (or fails it, as `realprograms.find` does) if rsyslog has not this TLS driver: a package apart."""
-    if list(Path("/usr/lib").glob(f"*/rsyslog/lmnsd_{driver}.so")):
+    need_module(f"lmnsd_{driver}")
+
+
+def need_module(name: str) -> None:
+    """Skips the test (or fails it, as `realprograms.find` does) if rsyslog has not this module."""
+    if list(Path("/usr/lib").glob(f"*/rsyslog/{name}.so")):
         return
-    said = f"rsyslog's TLS driver {driver} is not installed"
+    said = f"rsyslog's module {name} is not installed"
     if required():
         pytest.fail(f"{said}, and EVENTSERVER_REQUIRE_REAL is set", pytrace=False)
     pytest.skip(said)

@@ -1,0 +1,287 @@
+"""What every listener for streams does: ports, TLS, limits, and connections that wait for room."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.interfaces import IListeningPort, IPushProducer
+from twisted.internet.protocol import Factory
+from zope.interface import implementer
+
+from eventserver.interfaces import ConnectionInfo, IListener, ListenerContext
+from eventserver.listeners import _bind, _endpoints
+from eventserver.listeners._endpoints import CannotListen, Endpoint, parse_endpoint
+from eventserver.listeners._ingest import Ingest
+from eventserver.listeners._limits import ConnectionLimits
+from eventserver.listeners._peer_connection import PeerConnection
+from eventserver.listeners._stream_options import StreamOptions
+from eventserver.listeners._sweep import Sweeper
+from eventserver.listeners._tls import Certificates, TlsFactory, TlsProblem
+from eventserver.thinned_log import ThinnedLog
+
+
+class _Accept(Factory):
+    """Asks the listener about every connection."""
+
+    noisy = False
+
+    def __init__(self, listener: StreamServer, *, tls: bool) -> None:
+        self._listener = listener
+        self._tls = tls
+
+    def buildProtocol(self, addr: Any) -> PeerConnection | None:
+        return self._listener.accept(addr, tls=self._tls)
+
+
+@implementer(IListener)
+class StreamServer(Service):
+    """The base of the listeners for streams. A subclass says what speaks with a peer: `connection`.
+
+    `listen` opens the endpoints; connections are accepted once the service runs and while it is not paused.
+    """
+
+    schemes = _endpoints.STREAM_SCHEMES
+
+    def __init__(self, options: StreamOptions, context: ListenerContext) -> None:
+        self.options = options
+        self.context = context
+        self.ingest = Ingest(context)
+        self.log = ThinnedLog(context.log, context.reactor)
+        self.paused = False
+        self._limits = ConnectionLimits(options.max_connections, options.max_connections_per_peer)
+        self._ports: list[tuple[str, IListeningPort]] = []
+        self._connections: dict[PeerConnection, None] = {}
+        self._holding: deque[PeerConnection] = deque()
+        self._resuming = False
+        self._sweeper = Sweeper(context.reactor, self._sweep)
+        self._certificates: Certificates | None = None
+        self._listening: Deferred[None] | None = None
+        self._empty: Deferred[None] | None = None
+
+    @staticmethod
+    def check_endpoint(text: str) -> None:
+        """Raises `ValueError` with a sentence if the text is no endpoint for streams."""
+        _endpoints.check_endpoint(text, "stream")
+
+    def connection(self, address: Any, *, tls: bool) -> PeerConnection:
+        """The protocol for one connection that is accepted."""
+        raise NotImplementedError
+
+    # Life
+
+    def listen(self) -> Deferred[None]:
+        """Open every endpoint; peers that connect wait until the service is started.
+
+        Fails with `CannotListen` (an `OSError`), which names each endpoint that could not be opened; then none is open.
+        """
+        self._listening = Deferred.fromCoroutine(self._listen())
+        return self._listening
+
+    def startService(self) -> None:
+        """Accept connections. Listens first, if `listen` was not called; then a failure is only logged."""
+        super().startService()
+        if self._listening is None:
+            self.listen().addErrback(lambda failure: self.context.log.failure("cannot listen", failure=failure))
+        self._sweeper.start()
+        self._accept_or_not()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop accepting and reading, put what the framers have left, and close when replies are written.
+
+        Fires when all connections are closed and no batch is held any more, after `close_timeout` at the latest.
+        """
+        super().stopService()
+        closed = self._close_ports()
+        for connection in list(self._connections):
+            connection.leave(cut=True)
+        drained: Deferred[None] = Deferred()
+        self._empty = drained
+        timer = self.context.reactor.callLater(self.options.close_timeout, self.give_up)
+        self._check_empty()
+
+        def finished(_result: object) -> None:
+            if timer.active():
+                timer.cancel()
+            self._sweeper.stop()
+            self._listening = None
+
+        return DeferredList([drained, closed]).addCallback(finished)
+
+    def give_up(self) -> None:
+        """Cut what is still open while the listener stops, and count what there was no room for.
+
+        Called after `close_timeout`, and by a service that knows earlier that no more room and no replies will come.
+        """
+        holding, self._holding = self._holding, deque()
+        for connection in holding:
+            if not connection.retry():
+                self._reject(connection)
+        for connection in list(self._connections):
+            connection.abort("stopped")
+        self._check_empty()
+
+    def renew(self) -> None:
+        """Read the TLS files again, for the connections to come. Raises `ValueError`, and then keeps the old ones."""
+        if self._certificates is not None:
+            self._certificates.renew()
+
+    # What the intake calls
+
+    def pause(self) -> None:
+        """Read and accept no more, until `resume`."""
+        if self.paused:
+            return
+        self.paused = True
+        self._accept_or_not()
+        for connection in self._connections:
+            connection.pause()
+
+    def resume(self) -> None:
+        """Put what is held, oldest first; if there is room for all of it, read on."""
+        self.paused = False
+        if self._resuming:
+            # The intake made room while it took what is held: the loop that puts it finds that out.
+            return
+        self._resuming = True
+        try:
+            self._put_held()
+        finally:
+            self._resuming = False
+        if self.paused:
+            return
+        self._accept_or_not()
+        for connection in list(self._connections):
+            connection.resume()
+        self._check_empty()
+
+    # What people ask
+
+    def connections(self) -> list[ConnectionInfo]:
+        """The open connections, oldest first."""
+        return [connection.info() for connection in self._connections]
+
+    def addresses(self) -> list[str]:
+        """Where it listens, with the real ports: `"tcp:127.0.0.1:5140"`."""
+        return [":".join(_bind.address_text(scheme, port.getHost())) for scheme, port in self._ports]
+
+    # What connections call
+
+    def accept(self, address: Any, *, tls: bool) -> PeerConnection | None:
+        """A protocol for a new connection; None, and it is closed at once, if a limit is reached."""
+        reason = self._limits.refusal(address)
+        if reason is None:
+            return self.connection(address, tls=tls)
+        self.context.counters.closed[reason] += 1
+        self.log.warn(
+            reason,
+            "refused a connection of {host}: {limit} is reached",
+            host=getattr(address, "host", "a local process"),
+            limit=reason,
+        )
+        return None
+
+    def opened(self, connection: PeerConnection) -> None:
+        """The connection is made."""
+        self._limits.opened(connection.address)
+        self._connections[connection] = None
+        self.context.counters.connections += 1
+        self.context.counters.connections_total += 1
+
+    def lost(self, connection: PeerConnection) -> None:
+        """The connection is gone; what it holds is still put when there is room."""
+        del self._connections[connection]
+        self._limits.closed(connection.address)
+        self.context.counters.connections -= 1
+        self._check_empty()
+
+    def hold(self, connection: PeerConnection) -> None:
+        """The connection has a batch that the intake refused."""
+        self._holding.append(connection)
+
+    def let_go(self, connection: PeerConnection) -> None:
+        """The connection has given up what it held."""
+        if connection in self._holding:
+            self._holding.remove(connection)
+            self._check_empty()
+
+    # Inside
+
+    def _put_held(self) -> None:
+        """Put what connections hold, until there is no room."""
+        while self._holding and not self.paused:
+            connection = self._holding[0]
+            if not connection.retry():
+                self.pause()
+            elif self._holding and self._holding[0] is connection:
+                self._holding.popleft()
+
+    async def _listen(self) -> None:
+        problems = []
+        for text in self.options.endpoints:
+            try:
+                await self._open(parse_endpoint(text))
+            except CannotListen as error:
+                problems.append(str(error))
+        if problems:
+            await self._close_ports()
+            raise CannotListen("; ".join(problems))
+        for text in self.options.optional_endpoints:
+            try:
+                await self._open(parse_endpoint(text))
+            except CannotListen as error:
+                self.context.log.info("{error}; it is optional", error=str(error))
+
+    async def _open(self, endpoint: Endpoint) -> None:
+        factory = self._factory(endpoint)
+        for server in _bind.server_endpoints(self.context.reactor, endpoint, self.options.backlog):
+            try:
+                port = await server.listen(factory)
+            except Exception as error:
+                raise _bind.refusal(endpoint, error) from error
+            _bind.tune(port, self.options)
+            self._ports.append((endpoint.scheme, port))
+            scheme, place = _bind.address_text(endpoint.scheme, port.getHost())
+            self.context.log.info("listening on {scheme} {place}", scheme=scheme, place=place)
+        self._accept_or_not()
+
+    def _factory(self, endpoint: Endpoint) -> Any:
+        if endpoint.scheme != "tls":
+            return _Accept(self, tls=False)
+        assert self.options.tls is not None, "StreamOptions.problems() refuses tls: endpoints without a certificate"
+        try:
+            self._certificates = self._certificates or Certificates(self.options.tls)
+        except TlsProblem as problem:
+            raise CannotListen(f"{endpoint.text}: tls.{problem.key}: {problem}") from problem
+        return TlsFactory(self._certificates, False, _Accept(self, tls=True), self.context.reactor)
+
+    def _close_ports(self) -> Deferred[Any]:
+        ports, self._ports = self._ports, []
+        closing = [maybeDeferred(port.stopListening) for _scheme, port in ports]
+        for closed in closing:
+            closed.addErrback(lambda failure: self.log.warn("port", "closing a port: {why}", why=str(failure.value)))
+        return DeferredList(closing)
+
+    def _accept_or_not(self) -> None:
+        """Have the ports accept while the service runs and is not paused; otherwise the kernel keeps peers waiting."""
+        for _scheme, port in self._ports:
+            if IPushProducer.providedBy(port):
+                if self.running and not self.paused:
+                    port.resumeProducing()
+                else:
+                    port.pauseProducing()
+
+    def _sweep(self, now: float) -> None:
+        for connection in list(self._connections):
+            connection.sweep(now)
+
+    def _check_empty(self) -> None:
+        if self._empty is not None and not self._connections and not self._holding:
+            empty, self._empty = self._empty, None
+            empty.callback(None)
+
+    def _reject(self, connection: PeerConnection) -> None:
+        frames = connection.forget_held("stopped")
+        self.log.warn("stopped", "{frames} frames found no room", frames=frames)
