@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from typing import NamedTuple
 
-#: The fewest bytes of a token; as hexadecimal digits, of which `openssl rand -hex 16` prints 32, it has 128 bits.
-MIN_TOKEN = 16
+#: The fewest bits of a token: `openssl rand -hex 16` prints 32 hexadecimal digits with 4 bits each.
+MIN_TOKEN = 128
+_HEX = re.compile(r"[0-9a-f]*|[0-9A-F]*")
 _KINDS = ("tcp", "tcp6", "ssl", "unix", "systemd")
 _EXAMPLE = '"tcp:9514:interface=127.0.0.1"'
 
@@ -39,6 +41,12 @@ def _is_loopback(interface: str) -> bool:
         return False
 
 
+def bits_of(token: str) -> float:
+    """The bits that a token has if its characters were drawn at random: 4 each for hexadecimal digits, ..."""
+    letters = 16 if _HEX.fullmatch(token) else 62 if token.isalnum() else 94
+    return len(token.encode()) * math.log2(letters)
+
+
 def problems_of_admin(endpoint: str, token: str | None) -> list[tuple[str, str]]:
     """What is wrong with the admin endpoint: pairs of key and sentence.
 
@@ -51,8 +59,8 @@ def problems_of_admin(endpoint: str, token: str | None) -> list[tuple[str, str]]
         found.append(("endpoint", f'{endpoint!r} is no endpoint for HTTP; write {_EXAMPLE} or "unix:/PATH"'))
     elif not parsed.local and not token:
         found.append(("token", f"is missing: {endpoint!r} can be reached from other machines; or use {_EXAMPLE}"))
-    if token is not None and len(token.encode()) < MIN_TOKEN:
-        found.append(("token", f"is too short: at least {MIN_TOKEN} bytes, such as `openssl rand -hex 16` prints"))
+    if token is not None and bits_of(token) < MIN_TOKEN:
+        found.append(("token", f"is too short: {MIN_TOKEN} bits are needed, such as `openssl rand -hex 16` prints"))
     if token is not None and re.search(r"[^!-~]", token):
         found.append(("token", "has characters that a header cannot carry: use printable ASCII without spaces"))
     return found

@@ -44,6 +44,18 @@ LISTENER = (
         "listener",
     ),
     _reading("eventserver_frames_journaled_total", "Frames that the intake took.", "journaled", "listener"),
+    _reading(
+        "eventserver_frames_duplicate_total",
+        "Frames that their sender sent again and that the journal has: acknowledged, and not journaled twice.",
+        "duplicates",
+        "listener",
+    ),
+    _reading(
+        "eventserver_frames_acknowledged_total",
+        "Frames whose sender was told that what `ack` promises is kept.",
+        "acknowledged",
+        "listener",
+    ),
     _reading("eventserver_frames_rejected_total", "Frames refused, by reason.", "rejected", "listener", "reason"),
     _reading("eventserver_frames_truncated_total", "Frames kept, but cut at `max_frame`.", "truncated", "listener"),
     _reading(
@@ -76,6 +88,13 @@ LISTENER = (
 HANDLER = (
     _reading("eventserver_frames_passed_total", "Frames that the handler is done with.", "passed", "handler"),
     _reading(
+        "eventserver_frames_pending_at_start",
+        "Frames that the journal had for the handler when the server started.",
+        "pending_at_start",
+        "handler",
+        kind="gauge",
+    ),
+    _reading(
         "eventserver_frames_expired_total",
         'Frames that the handler never got, because of `when_full = "drop_oldest"`.',
         "expired",
@@ -98,11 +117,18 @@ HANDLER = (
         kind="gauge",
     ),
     _reading(
+        "eventserver_events_parked_at_start",
+        "Events that waited apart when the server started, and dead letters that were to be tried again since.",
+        "parked_at_start",
+        "handler",
+        kind="gauge",
+    ),
+    _reading(
         "eventserver_events_redelivered_total", "Events handed over again after a failure.", "redelivered", "handler"
     ),
     _reading(
         "eventserver_dead_letters_forgotten_total",
-        "Dead letters that were forgotten because `dead_letters` was full.",
+        "Dead letters that were forgotten because `dead_letters` was full; with a journal on disk none is.",
         "forgotten",
         "handler",
     ),
@@ -116,15 +142,37 @@ HANDLER = (
     ),
 )
 
-#: What `IStatus.gauges` may name: the labels, and what it says.
+#: What `IStatus.gauges` may name, counters (`..._total`) among them: the labels, and what it says.
 GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
     "eventserver_handler_lag_frames": (("handler",), "Frames in the journal that the handler has not passed."),
     "eventserver_handler_lag_bytes": (("handler",), "Bytes in the journal that the handler has not passed."),
     "eventserver_handler_lag_seconds": (("handler",), "Age of the oldest frame that the handler has not passed."),
-    "eventserver_handler_unwell": (("handler",), "1 while the handler's destination is unwell and is tried again."),
+    "eventserver_handler_unwell": (
+        ("handler",),
+        "1 while the handler waits: its destination is unwell, or there is no room for its dead letters.",
+    ),
     "eventserver_intake_paused": ((), "1 while listeners are paused because a bound is reached."),
     "eventserver_journal_bytes": ((), "Bytes that the journal holds."),
     "eventserver_journal_max_bytes": ((), "The bound of the journal."),
+    "eventserver_journal_head": ((), "The position behind the last frame that was taken; it counts frames."),
+    "eventserver_journal_committed": ((), "The position behind the last frame that is committed."),
+    "eventserver_journal_first": ((), "The position before the oldest frame kept. Here and below: on disk only."),
+    "eventserver_journal_unwell": ((), "1 while the journal cannot store anything (disk full, ...)."),
+    "eventserver_journal_accepting": ((), "0 while nothing is taken because the journal is unwell."),
+    "eventserver_journal_segments": ((), "Files that hold frames."),
+    "eventserver_journal_disk_bytes": ((), "Bytes that these files take."),
+    "eventserver_journal_disk_errors_total": ((), "How often the disk has failed."),
+    "eventserver_journal_lost_frames": ((), "Frames that were on the disk and could not be read any more."),
+    "eventserver_journal_keys": ((), "Names that senders gave to what they sent, remembered to recognise repeats."),
+    "eventserver_journal_commits_total": ((), "Group commits."),
+    "eventserver_journal_dead_letter_bytes": ((), "Bytes that dead letters take."),
+    "eventserver_journal_dead_letters": (("handler",), "Events that the handler gave up, and that are kept."),
+    "eventserver_events_replayed_total": (
+        ("handler", "outcome"),
+        "Events of replays, which are in no sum, by outcome: `delivered`, `filtered`, `dead_lettered`; `expired` are"
+        " frames that had to be freed before their turn.",
+    ),
+    "eventserver_journal_cursor": (("handler",), "The position of each cursor, those of removed handlers among them."),
 }
 
 #: Metrics about the whole server.
@@ -132,6 +180,11 @@ SERVER = {
     "eventserver_build_info": (("version", "python", "twisted"), "Always 1; the labels say what is running."),
     "eventserver_ready": ((), "1 if `/ready` answers 200, else 0."),
 }
+
+
+def kind_of(name: str) -> str:
+    """`counter` for what only grows, and is called `..._total`; else `gauge`."""
+    return "counter" if name.endswith("_total") else "gauge"
 
 
 class StatusCollector(Collector):
@@ -182,11 +235,12 @@ def _bounded(counter: Mapping[str, int]) -> Mapping[str, int]:
 
 
 def _gauges(gauges: Iterable[Gauge]) -> Iterable[Metric]:
-    families: dict[str, GaugeMetricFamily] = {}
+    families: dict[str, Any] = {}
     for name, labels, value in gauges:
         names, text = GAUGES[name]
         if name not in families:
-            families[name] = GaugeMetricFamily(name, text, labels=names)
+            make = CounterMetricFamily if kind_of(name) == "counter" else GaugeMetricFamily
+            families[name] = make(name, text, labels=names)
         families[name].add_metric([labels[label] for label in names], value)
     return families.values()
 

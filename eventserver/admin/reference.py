@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from eventserver.admin.metrics import GAUGES, HANDLER, LISTENER, SERVER
+from eventserver.admin.metrics import GAUGES, HANDLER, LISTENER, SERVER, kind_of
 
 _HEAD = """\
 # Metrics
@@ -18,6 +18,7 @@ With `[admin] endpoint = "tcp:9514:interface=127.0.0.1"` the server answers `GET
 Counters start at zero with the process. They balance, which makes losses visible:
 
 - frames, by listener: received = journaled + the sum of rejected;
+- frames, by handler: pending at start + journaled (of all listeners) = passed + expired + lag;
 - events, by handler: decoded + parked at start = delivered + filtered + dead-lettered + parked now.
 
 A label has at most 200 values; what is over is added up as `other`.
@@ -42,7 +43,7 @@ scrape_configs:
 def page() -> str:
     """The page, as it should be."""
     server = [(name, "gauge", labels, text) for name, (labels, text) in SERVER.items()]
-    gauges = [(name, "gauge", labels, text) for name, (labels, text) in GAUGES.items()]
+    gauges = [(name, kind_of(name), labels, text) for name, (labels, text) in GAUGES.items()]
     listener = [(r.name, r.kind, r.labels, r.help) for r in LISTENER]
     handler = [(r.name, r.kind, r.labels, r.help) for r in HANDLER]
     sections = (

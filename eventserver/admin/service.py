@@ -23,25 +23,29 @@ _log = Logger()
 class AdminService(Service):
     """Serves `/live`, `/ready` and `/metrics` on an endpoint of Twisted's syntax, about a `status` (`IStatus`).
 
+    With a `control` (`eventserver.admin.control.Control`) it serves the control API as well, below `/v1`.
+
     `startService` raises what the endpoint raises where that is known at once, such as `CannotListenError` for a port
     in use. `token` is checked by `problems_of_admin` before; None means that everything is open to whoever connects.
     """
 
-    def __init__(self, endpoint: str, token: str | None, status: Any, reactor: Any) -> None:
+    def __init__(self, endpoint: str, token: str | None, status: Any, reactor: Any, control: Any = None) -> None:
         self._endpoint = endpoint
         self._token = token
         self._status = status
         self._reactor = reactor
+        self._control = control
         self._site: AdminSite | None = None
         self._port: IListeningPort | None = None
         self._listening: defer.Deferred[None] | None = None
 
     def startService(self) -> None:
         # twisted.web and prometheus_client cost 15 MB and 0.2 s: only those who ask for this endpoint pay.
+        import eventserver.admin.metrics  # noqa: F401  # now, and not when somebody asks for the first time
         from eventserver.admin.web import AdminSite
 
         super().startService()
-        self._site = AdminSite(self._status, self._token, allowed_hosts(self._endpoint), self._reactor)
+        self._site = AdminSite(self._status, self._token, allowed_hosts(self._endpoint), self._reactor, self._control)
         failed: list[Failure] = []
         listening = serverFromString(self._reactor, self._endpoint).listen(self._site)
         listening.addCallbacks(self._listens, failed.append)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from eventserver.cli import check, components, run, schema
+from eventserver.cli import check, components, deadletters, journal, replay, run, schema
 
 _EPILOG = """\
 `twistd eventserver` is the same server with all that twistd offers (daemons, reactors, log files).
@@ -21,7 +22,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] == ["run"]:
         return run.run(words[1:])
     arguments = _parser().parse_args(words)
-    code: int = arguments.function(arguments)
+    try:
+        code: int = arguments.function(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough (`| head`); Python must not complain when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
     return code
 
 
@@ -35,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"eventserver {version('eventserver')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     commands.add_parser("run", help="run the server in the foreground, as `twistd -n eventserver` (run --help)")
-    for module in (check, schema, components):
+    for module in (check, deadletters, replay, journal, schema, components):
         module.add_to(commands)
     return parser
 

@@ -24,7 +24,8 @@ PAIRS
 
   Without listeners there are `lines` (tcp and udp 5140) and `syslog` (tcp and
   udp 5514) on 127.0.0.1 and ::1; without handlers, events are printed as JSON
-  on standard output. The log goes to standard error.
+  on standard output. Frames are kept in memory, or on disk with --journal. The
+  log goes to standard error.
 
 ENDPOINTS
   tcp:5140   tcp:5140:interface=127.0.0.1   tcp6:5140:interface=\:\:1
@@ -38,6 +39,7 @@ EXAMPLES
   twistd -n eventserver --listen 'udp:5514 decoder=syslog max_frame="8 KiB"' \
       --handler 'file path=/var/log/events.jsonl match="severity_code <= 3"'
   twistd -n eventserver --listen tcp:5140 --handler my_handlers:on_event
+  twistd -n eventserver --journal /var/lib/eventserver --handler console
 
 SEE ALSO
   eventserver check FILE       every error of a settings file at once
@@ -75,7 +77,7 @@ class Options(usage.Options):
         self["handler"].append(text)
 
     def opt_journal(self, folder: str) -> None:
-        """Keep frames in this folder until they are handled (not part of this version)."""
+        """Keep frames in this folder until they are handled: 'DIR key=value ...'."""
         self._once("journal", folder)
 
     def opt_admin(self, text: str) -> None:

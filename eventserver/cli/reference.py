@@ -23,6 +23,7 @@ from eventserver.registry import Registry
 from eventserver.settings.common import (
     AdminOptions,
     HandlerOptions,
+    JournalOptions,
     ListenerOptions,
     ServerOptions,
 )
@@ -87,6 +88,7 @@ def _lines(registry: Registry) -> Iterator[str]:
     yield from _section("## `[handler.NAME]`", HandlerOptions, _HANDLER)
     yield from _steps(registry)
     yield from _components(registry, _KINDS[3:])
+    yield from _section("## `[journal]`", JournalOptions)
     yield from _section("## `[admin]`", AdminOptions)
 
 

@@ -16,7 +16,7 @@ import msgspec
 from eventserver.event import EVENT_SCHEMA_VERSION, Event
 from eventserver.options import Duration, Options, Secret, Size, field_types
 from eventserver.registry import ComponentError, Registry
-from eventserver.settings.common import AdminOptions, HandlerOptions, ListenerOptions, ServerOptions
+from eventserver.settings.common import AdminOptions, HandlerOptions, JournalOptions, ListenerOptions, ServerOptions
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _PLAIN = {
@@ -109,6 +109,7 @@ def settings_schema(registry: Registry) -> dict[str, Any]:
                 "description": "Handlers by name.",
                 "additionalProperties": _handler(registry),
             },
+            "journal": table_schema(JournalOptions),
             "admin": table_schema(AdminOptions),
         },
         "additionalProperties": False,

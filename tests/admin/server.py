@@ -41,6 +41,8 @@ class Status:
             ("eventserver_handler_lag_frames", {"handler": "archive"}, 3),
             ("eventserver_handler_lag_seconds", {"handler": "archive"}, 0.25),
             ("eventserver_journal_bytes", {}, 4096),
+            ("eventserver_journal_commits_total", {}, 7),
+            ("eventserver_journal_dead_letters", {"handler": "archive"}, 1),
         ]
 
 

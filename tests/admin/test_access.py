@@ -126,7 +126,17 @@ def test_what_is_no_endpoint_for_http_is_refused(endpoint: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "token", ["", "short", "fifteen bytes..", "a token with spaces in it", "t\u00f6ken-of-16-bytes"]
+    "token",
+    [
+        "",
+        "short",
+        "0123456789abcdef",
+        "0123456789abcdef0123456789abcde",
+        "LettersAndDigits12345",
+        "nineteen bytes long",
+        "a token with spaces in it",
+        "t\u00f6ken-of-more-than-20-bytes",
+    ],
 )
 def test_a_weak_or_unsendable_token_is_refused(token: str) -> None:
     assert "token" in [key for key, _ in problems_of_admin(LOOPBACK, token)]
@@ -143,3 +153,9 @@ def test_a_weak_or_unsendable_token_is_refused(token: str) -> None:
 )
 def test_only_loopback_looks_at_the_host(endpoint: str, hosts: set[str] | None) -> None:
     assert allowed_hosts(endpoint) == hosts
+
+
+@pytest.mark.parametrize("token", ["0123456789abcdef" * 2, "LettersAndDigits123456", "q8YJm2m9tq5Kf0zT1n8u3w=="])
+def test_128_bits_are_enough(token: str) -> None:
+    """Hexadecimal digits have 4 each, letters and digits just less than 6."""
+    assert problems_of_admin("tcp:9514", token) == []

@@ -44,7 +44,11 @@ def test_metrics_show_the_counters_as_they_are_now(server: Server) -> None:
         'eventserver_events_parked{handler="archive"} 2.0',
         'eventserver_handler_lag_frames{handler="archive"} 3.0',
         'eventserver_handler_lag_seconds{handler="archive"} 0.25',
+        "# TYPE eventserver_journal_bytes gauge",
         "eventserver_journal_bytes 4096.0",
+        "# TYPE eventserver_journal_commits_total counter",
+        "eventserver_journal_commits_total 7.0",
+        'eventserver_journal_dead_letters{handler="archive"} 1.0',
         "eventserver_ready 1.0",
     ):
         assert line in reply.text.splitlines()

@@ -119,12 +119,13 @@ def test_importing_the_site_installs_no_reactor() -> None:
 
 @pytest.mark.reactors
 @pytest_twisted.ensureDeferred
-async def test_a_whole_server_is_ready_and_exports_every_metric_of_the_reference_page() -> None:
+async def test_a_whole_server_is_ready_and_exports_every_metric_of_the_reference_page(tmp_path: Path) -> None:
     from twisted.internet import reactor
 
     settings = {
         "listener": {"lines": {"endpoints": ["tcp:0:interface=127.0.0.1"]}},
         "handler": {"nothing": {"type": "null"}},
+        "journal": {"path": str(tmp_path / "journal")},
         "admin": {"endpoint": LOOPBACK},
     }
     server = EventServer(settings, reactor)

@@ -1,0 +1,86 @@
+"""The journal of a server that does not run, asked as that server would be."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from twisted.logger import Logger
+
+from eventserver.admin.control import Control
+from eventserver.cli._control import CommandError, Local
+from eventserver.interfaces import Parked
+from eventserver.journal import offline
+from eventserver.replaying import MARK, ReplayFile
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+class Offline(Local):
+    """A journal that nobody else has now."""
+
+    def __init__(self, journal: Any) -> None:
+        control = Control(journal, _NoReplays(journal), now=_now)  # type: ignore[arg-type]
+        super().__init__(control, _never)
+        self.journal = journal
+
+    def ask(
+        self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        if (method, path) == ("GET", "/v1/journal"):
+            # The segments besides.
+            return {**super().ask(method, path, query, body), **offline.info(self.journal)}
+        return super().ask(method, path, query, body)
+
+    def verify(self) -> Iterator[dict[str, Any]]:
+        """One report a segment."""
+        return offline.verify(self.journal)
+
+
+class _NoReplays:
+    """There are no handlers here: what is to be tried again waits in the journal."""
+
+    def __init__(self, journal: Any) -> None:
+        self._journal = journal
+
+    def take_back(self, parked: Sequence[Parked]) -> list[str]:
+        names = sorted({one.handler for one in parked})
+        if any(MARK in name for name in names):
+            # A replay that has ended is to go on with these.
+            file = ReplayFile(self._journal.files / "replays.json")
+            file.read()
+            for name in names:
+                if MARK in name:
+                    file.reopen(name, self._journal.committed, _now())
+            file.write()
+        return names
+
+    def handlers(self) -> list[str]:
+        return []
+
+
+def _never() -> None:
+    raise CommandError("the journal cannot be read")
+
+
+@contextmanager
+def open_offline(folder: Path) -> Iterator[Offline]:
+    """Opens the journal in a folder, and closes it again. Raises `CommandError`."""
+    try:
+        with offline.open_offline(folder, log=Logger(namespace="journal")) as journal:
+            yield Offline(journal)
+    except (ValueError, OSError) as error:
+        raise CommandError(str(error)) from None
+
+
+def repair(folder: Path) -> list[dict[str, Any]]:
+    """Mend the journal in a folder; one report a segment that was damaged. Raises `CommandError`."""
+    try:
+        return offline.repair(folder, log=Logger(namespace="journal"))
+    except (ValueError, OSError) as error:
+        raise CommandError(str(error)) from None
