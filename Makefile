@@ -6,6 +6,7 @@
 #   make docs     the documentation, in docs/_build/html
 #   make bench    the benchmarks, beside other servers (make bench-quick: in a few minutes; make bench-growth: how cost
 #                 grows, and the start); BENCH_ARGS="--scenarios S1J" chooses
+#   make faults   the fault tests in their long form (in hours; the short one is part of make test)
 #   make format   put the code into the project's format
 #   make clean    remove what the targets above have made
 
@@ -26,7 +27,7 @@ print(*groups["test"], *groups["check"], sep="\n")
 endef
 export GROUPS
 
-.PHONY: run test check docs bench bench-quick bench-growth format clean venv
+.PHONY: run test check docs bench bench-quick bench-growth faults format clean venv
 
 run: $(VENV)/.run
 	@exec $(BIN)/twistd -n eventserver
@@ -61,6 +62,9 @@ bench-quick: $(VENV)/.dev
 bench-growth: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.scaling $(BENCH_ARGS)
 	$(BIN)/python -m benchmarks.start
+
+faults: $(VENV)/.dev
+	EVENTSERVER_FAULTS=long $(PYTEST) tests/faults $(PYTEST_ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

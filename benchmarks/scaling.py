@@ -213,7 +213,9 @@ def _peaks(rounds: Rounds) -> list[Finding]:
 
 MEASUREMENTS = {
     "connections": Measurement(connections, _flat("connections (S1J)", "never 10 % above the first")),
-    "excluded": Measurement(excluded_handlers, _flat("handlers for another listener (S1J)", "never 10 % above the first")),
+    "excluded": Measurement(
+        excluded_handlers, _flat("handlers for another listener (S1J)", "never 10 % above the first")
+    ),
     "matching": Measurement(matching_handlers, _per_match),
     "sizes": Measurement(sizes, _per_byte),
     "long": Measurement(long_run, _growth),

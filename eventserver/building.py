@@ -8,10 +8,13 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from twisted.logger import Logger
 
+from eventserver import journaling
 from eventserver.awaiting import asyncio_loop
 from eventserver.counters import HandlerCounters, ListenerCounters
 from eventserver.delivery import Decoding, Delivery, DeliveryOptions
@@ -20,6 +23,7 @@ from eventserver.event import Batch, Event
 from eventserver.intake import Intake
 from eventserver.interfaces import HandlerContext, IDecoder, IHandler, IJsonLines, ListenerContext, Parked
 from eventserver.journal.memory import MemoryJournal
+from eventserver.journaling import Decoders, Found
 from eventserver.options import Size
 from eventserver.replies import Connections
 from eventserver.settings import HandlerSettings, ListenerSettings, Settings
@@ -41,14 +45,25 @@ class Parts:
 
     settings: Settings
     reactor: Any
-    journal: MemoryJournal
+    journal: Any
+    """An `IJournal`; one on disk is an `IDurableJournal`, and open."""
     intake: Intake
     decoding: Decoding
     connections: Connections
     listener_counters: dict[str, ListenerCounters]
+    found: Found | None = None
+    """What the journal on disk had; None for one in memory."""
+    commits: int = 0
+    """Group commits of the journal on disk."""
     listeners: list[Any] = field(default_factory=list)
     """Services (`IListener`), one for each part of a listener."""
     deliveries: dict[str, Delivery] = field(default_factory=dict)
+    replays: Any = None
+    """`eventserver.replaying.Replays`, where the settings have a journal on disk."""
+
+    def committed(self) -> None:
+        """Count a group commit."""
+        self.commits += 1
 
     def add_delivery(
         self,
@@ -60,8 +75,16 @@ class Parts:
         listeners: tuple[str, ...] | None = None,
         select: Callable[[Any], list[Event]] | None = None,
         reply: Callable[[Any, str, bytes], None] | None = None,
+        position: int | None = None,
+        passing: bool = False,
     ) -> Delivery:
-        """A handler's loop, with its cursor at the head of the journal; known to the intake from now on."""
+        """A handler's loop, known to the intake from now on.
+
+        Its cursor is where the journal has it; a new one is at `position`, or at the head. One that is `passing` is
+        not there any more after a restart.
+        """
+        # The loop finds the cursor that there is.
+        self.journal.reader(name, position, listeners, passing)
         delivery = Delivery(
             name,
             handler,
@@ -77,6 +100,7 @@ class Parts:
             moved=self.intake.moved,
             expired=self.intake.expired,
             reply=reply,
+            dead_full=journaling.dead_full(self.journal, self.settings.journal),
         )
         self.deliveries[name] = delivery
         self.intake.add_consumer(delivery)
@@ -89,29 +113,94 @@ class Parts:
         self.intake.remove_consumer(name)
 
 
-def build(settings: Settings, reactor: Any) -> Parts:
-    """The parts of a server. Raises `SettingsError` with everything that a component does not accept."""
+def build(settings: Settings, reactor: Any, journal: Any = None) -> Parts:
+    """The parts of a server. Raises `SettingsError` with everything that a component does not accept.
+
+    `journal`: one that is open; without it the one of the settings, which is opened here.
+    """
+    problems: list[str] = []
+    forgotten = _Forgotten(reactor)
+    if journal is None:
+        try:
+            journal = journaling.open_journal(settings, reactor, utc_now, forgotten.note)
+        except SettingsError as error:
+            # What else is wrong is to be said as well.
+            problems += error.problems
+            journal = MemoryJournal()
+    try:
+        parts = _wire(settings, reactor, journal, problems)
+    except BaseException:
+        _let_go(journal)
+        raise
+    if problems:
+        _let_go(journal)
+        raise SettingsError(problems)
+    forgotten.deliveries = parts.deliveries
+    return parts
+
+
+def _let_go(journal: Any) -> None:
+    disk = journaling.on_disk(journal)
+    if disk is not None:
+        disk.close()
+
+
+def _wire(settings: Settings, reactor: Any, journal: Any, problems: list[str]) -> Parts:
+    """All parts round a journal; what components do not accept is added to the problems."""
+    disk = journaling.on_disk(journal)
     decoders = {
         (listener.name, listener.decoder.name): listener.make_decoder() for listener in settings.listeners.values()
     }
+    if disk is not None:
+        decoders |= journaling.former_decoders(disk, settings)
     counters = {name: ListenerCounters() for name in settings.listeners}
-    server = settings.server
-    forgotten = _Forgotten(reactor)
-    journal = MemoryJournal(int(server.memory), int(server.dead_letters), forgotten.note)
     parts = Parts(
         settings=settings,
         reactor=reactor,
         journal=journal,
         intake=Intake(journal),
-        decoding=Decoding(_decoder_of(decoders), max_bytes=int(server.decoded_cache), log=_log),
-        connections=Connections(counters),
+        decoding=Decoding(_decoder_of(decoders), max_bytes=int(settings.server.decoded_cache), log=_log),
+        connections=Connections(counters, journal.head),
         listener_counters=counters,
+        found=None if disk is None else journaling.look(disk, settings.handlers),
     )
-    forgotten.deliveries = parts.deliveries
+    if disk is not None and settings.journal is not None:
+        parts.replays = _replays(parts, disk, Path(settings.journal.path))
     answered = answering(settings)
-    problems: list[str] = []
+    _build_handlers(parts, decoders, answered, problems)
+    _build_listeners(parts, answered, problems)
+    if disk is not None and not problems:
+        journaling.keep_decoders(disk, settings)
+        disk.on_commit(parts.committed)
+        disk.on_dead_changed(partial(_room_for_dead, parts.deliveries))
+        if parts.replays is not None:
+            disk.on_dead_changed(parts.replays.room_for_dead)
+    return parts
+
+
+def _replays(parts: Parts, disk: Any, folder: Path) -> Any:
+    from eventserver.replaying import Replays
+
+    return Replays(
+        disk,
+        path=folder / "0" / "replays.json",
+        decoding=parts.decoding,
+        intake=parts.intake,
+        reactor=parts.reactor,
+        now=utc_now,
+        random=random.random,
+        dead_full=journaling.dead_full(disk, parts.settings.journal),
+    )
+
+
+def _room_for_dead(deliveries: Mapping[str, Delivery]) -> None:
+    for delivery in list(deliveries.values()):
+        delivery.room_for_dead()
+
+
+def _build_handlers(parts: Parts, decoders: Decoders, answered: Mapping[str, str], problems: list[str]) -> None:
     raw_listeners: set[str] = set()
-    for handler in settings.handlers.values():
+    for handler in parts.settings.handlers.values():
         replies_to = frozenset(listener for listener, name in answered.items() if name == handler.name)
         try:
             built = _build_handler(parts, handler, decoders, replies_to)
@@ -119,8 +208,12 @@ def build(settings: Settings, reactor: Any) -> Parts:
             problems.append(f"handler.{handler.name}: {_said(error)}")
             continue
         if handler.raw or built.wants_raw:
-            raw_listeners |= {name for name in settings.listeners if handler.gets_from(name)}
+            raw_listeners |= {listener for listener, _ in decoders if handler.gets_from(listener)}
     parts.decoding.raw_listeners = frozenset(raw_listeners)
+
+
+def _build_listeners(parts: Parts, answered: Mapping[str, str], problems: list[str]) -> None:
+    settings = parts.settings
     new_id = Ulids(lambda: time.time_ns() // 1_000_000, secrets.randbits)
     for listener in settings.listeners.values():
         answers = answered.get(listener.name)
@@ -135,9 +228,6 @@ def build(settings: Settings, reactor: Any) -> Parts:
             service.name = listener.name
             parts.listeners.append(service)
             parts.intake.add_listener(service)
-    if problems:
-        raise SettingsError(problems)
-    return parts
 
 
 def _said(error: Exception) -> str:
@@ -227,15 +317,20 @@ def _build_handler(
     handler: IHandler = settings.handler.make(context)
     if getattr(handler, "needs_asyncio", False) and asyncio_loop(parts.reactor) is None:
         raise ValueError("needs the asyncio reactor (twistd --reactor=asyncio, the default)")
+    options = delivery_options(settings, handler, parts.journal.max_bytes)
+    select = Pipeline(settings.match, steps) if context.needs_events else None
     delivery = parts.add_delivery(
         settings.name,
         handler,
-        delivery_options(settings, handler, parts.journal.max_bytes),
+        options,
         counters,
         listeners=settings.listeners,
-        select=Pipeline(settings.match, steps) if context.needs_events else None,
+        select=select,
         reply=parts.connections.reply if replies_to else None,
+        position=journaling.start_of(parts.journal, settings),
     )
+    if parts.replays is not None:
+        parts.replays.add_handler(settings.name, delivery, options, settings.listeners, select)
     return handler
 
 
@@ -275,4 +370,5 @@ def _listener_context(
         answered_by=answered_by,
         ack=settings.ack,
         ack_timeout=float(settings.ack_timeout),
+        journal=journaling.on_disk(parts.journal),
     )

@@ -35,6 +35,8 @@ class ListenerContext:
     - `batch_context`: the context of every batch (`{"labels": {...}}`, or empty). One shared object: never changed.
     - `now`: aware UTC time; `new_id`: a fresh ULID.
     - `replies`: whether some handler, `answered_by`, answers peers of this listener.
+    - `journal`: the journal on disk (`IDurableJournal`), where listeners may `recall` and `remember` what senders
+      repeat; None where frames are only in memory.
     - `ack`: when a frame is acknowledged, and `ack_timeout`: the seconds after which it is refused instead. None where
       the listener's class does not acknowledge (its attribute `ack_levels` is empty or missing).
     """
@@ -55,6 +57,7 @@ class ListenerContext:
     answered_by: str | None = None
     ack: AckLevel | None = None
     ack_timeout: float = 30.0
+    journal: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

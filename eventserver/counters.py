@@ -3,8 +3,10 @@
 The sums balance at rest, and tests check it:
 
 - frames, a listener: received = journaled + rejected (all reasons);
-- frames, a handler, from where it started: journaled = passed + expired + pending;
+- frames, a handler: pending at start + journaled = passed + expired + pending now;
 - events, a handler: decoded + parked at start = delivered + filtered + dead-lettered + parked now.
+
+At rest is when no call runs. What a journal on disk kept for a handler is pending at start, or parked at start.
 """
 
 from __future__ import annotations
@@ -20,9 +22,14 @@ class ListenerCounters:
     received: int = 0
     """Frames cut from what peers sent, those rejected later among them."""
     journaled: int = 0
-    """Frames that the intake took."""
+    """Frames that the intake took. On disk they are a few milliseconds later: what a crash takes was not acknowledged
+    as `durable`."""
+    acknowledged: int = 0
+    """Frames whose sender was told that the promise of `ack` is kept; outside the sums."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Frames refused, by reason."""
+    duplicates: int = 0
+    """Frames that their sender sent again, and that the journal has: acknowledged, not journaled; outside the sums."""
     truncated: int = 0
     """Frames that were kept but cut; outside the sums."""
     bytes: int = 0
@@ -49,6 +56,8 @@ class HandlerCounters:
 
     passed: int = 0
     """Frames that the cursor moved over, done."""
+    pending_at_start: int = 0
+    """Frames that were before the cursor when the handler was started."""
     expired: int = 0
     """Frames that the cursor was moved over by `when_full = "drop_oldest"`."""
     decoded: int = 0

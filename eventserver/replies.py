@@ -24,11 +24,13 @@ class _Peer:
 class Connections:
     """All connections that can be answered. Replies keep the order of frames: none goes out after a later one's.
 
-    `counters` are those of the listeners, by name: `replies["sent" | "gone" | "repeated"]`.
+    `counters` are those of the listeners, by name: `replies["sent" | "gone" | "repeated"]`. What came before position
+    `since` was received by another process: its numbers of connections mean nothing here.
     """
 
-    def __init__(self, counters: Mapping[str, ListenerCounters]) -> None:
+    def __init__(self, counters: Mapping[str, ListenerCounters], since: int = 0) -> None:
         self._counters = counters
+        self._since = since
         self._peers: dict[int, _Peer] = {}
         self._last = 0
 
@@ -50,8 +52,11 @@ class Connections:
         connection = entry.batch.connection_of(int(frame))
         if not connection:
             return
+        if entry.batch.listener not in self._counters:
+            # Its listener is not in the settings any more.
+            return
         counters = self._counters[entry.batch.listener].replies
-        peer = self._peers.get(connection)
+        peer = self._peers.get(connection) if entry.end > self._since else None
         place = (entry.first + int(frame) + 1, int(further or 0))
         if peer is None:
             counters["gone"] += bool(payload)

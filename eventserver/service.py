@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from eventserver import building
+from eventserver import building, journaling, stopping
 from eventserver.awaiting import as_deferred, here
 from eventserver.counters import HandlerCounters
 from eventserver.delivery import Delivery, DeliveryOptions
@@ -78,6 +78,7 @@ class EventServer(MultiService):
         self._stop_waits: list[Deferred[None]] = []
         self._parts: building.Parts | None = None
         self._admin: Any = None
+        self._control: Any = None
         self._notifier: Notifier | None = None
         self._handlers_started: list[Delivery] = []
         self._names = 0
@@ -103,28 +104,38 @@ class EventServer(MultiService):
     async def _start(self) -> None:
         self.status.state = "starting"
         raise_descriptor_limit()
-        parts = self._parts = building.build(self.settings, self._reactor)
+        try:
+            parts = self._parts = building.build(self.settings, self._reactor)
+        except BaseException:
+            self.failed = Failure()
+            raise
         self.status.parts = parts
         try:
+            # Before anybody is listened to: from then on a restart must know where new handlers began.
+            await journaling.settle_cursors(parts.journal, self.settings.handlers, parts.found)
+            if self.status.state != "starting":
+                return
             await self._all([(f"listener.{part.name}", part.listen) for part in parts.listeners])
             await self._all([(f"handler.{name}", _starter(self, d)) for name, d in parts.deliveries.items()])
             if self.status.state != "starting":
                 # Stopped while a handler was getting ready.
                 return
-            self._start_admin()
+            self._start_admin(parts)
         except BaseException:
             self.failed = Failure()
             await self.stop()
             raise
         for delivery in list(parts.deliveries.values()):
             delivery.start()
+        if parts.replays is not None:
+            parts.replays.start()
         for listener in parts.listeners:
             listener.startService()
         self._notifier = Notifier(os.environ, self._reactor)
         self._notifier.startService()
         self._notifier.ready()
         self.status.state = "running"
-        for line in start_up_lines(self.settings, self.addresses()):
+        for line in start_up_lines(self.settings, self.addresses(), parts.found):
             _log.info("{line}", line=line)
 
     async def _all(self, starters: list[tuple[str, Callable[[], Any]]]) -> None:
@@ -135,13 +146,21 @@ class EventServer(MultiService):
         if failures:
             raise SettingsError([f"{name}: {_explain(failure)}" for name, failure in failures])
 
-    def _start_admin(self) -> None:
+    def _start_admin(self, parts: building.Parts) -> None:
         admin = self.settings.admin
+        if parts.replays is None and admin is None:
+            return
+        from eventserver.admin.control_socket import ControlSocket, control_of
+
+        control = control_of(journaling.on_disk(parts.journal), parts.replays, building.utc_now)
+        if parts.replays is not None and self.settings.journal is not None:
+            self._control = ControlSocket(Path(self.settings.journal.path), control, self.status, self._reactor)
+            self._control.startService()
         if admin is None:
             return
         from eventserver.admin.service import AdminService
 
-        self._admin = AdminService(admin.endpoint, admin.token, self.status, self._reactor)
+        self._admin = AdminService(admin.endpoint, admin.token, self.status, self._reactor, control)
         try:
             self._admin.startService()
         except (CannotListenError, OSError) as error:
@@ -149,7 +168,10 @@ class EventServer(MultiService):
             raise SettingsError([f"admin.endpoint: {error}"]) from None
 
     def stop(self) -> Deferred[None]:
-        """Stop accepting and reading, deliver what is in memory for up to `drain_timeout`, and let go of everything.
+        """Stop accepting and reading, and let go of everything.
+
+        Without a journal on disk what is in memory is delivered, for up to `drain_timeout`. With one, what was read is
+        committed and the calls that run come to their end, within that time; handlers go on when the server runs again.
 
         Fires when all that is done, also for those who ask while it is being done.
         """
@@ -177,10 +199,18 @@ class EventServer(MultiService):
     async def _stop(self, parts: building.Parts) -> None:
         if self._notifier is not None:
             self._notifier.stopping()
+        if self._control is not None:
+            await self._control.stopService()
         closed = [maybeDeferred(listener.stopService) for listener in parts.listeners]
         # A handler may have asked for this in the middle of a read, whose tail is put when the handler returns.
         await deferLater(self._reactor, 0)
-        await self._drain()
+        disk = journaling.on_disk(parts.journal)
+        timeout = float(self.settings.server.drain_timeout)
+        if disk is None:
+            await stopping.drain(self._handlers_started, timeout, self._reactor)
+        else:
+            replaying = [] if parts.replays is None else parts.replays.finish()
+            await stopping.finish(parts, [*self._handlers_started, *replaying], timeout, self._reactor)
         parts.intake.stop()
         # No more room and no more replies will come; the last of them may still be on their way out.
         cut = [self._reactor.callLater(_FAREWELL, listener.give_up) for listener in parts.listeners]
@@ -188,37 +218,17 @@ class EventServer(MultiService):
         for call in cut:
             if call.active():
                 call.cancel()
+        if parts.replays is not None:
+            parts.replays.stop()
         for delivery in list(parts.deliveries.values()):
             delivery.stop()
         await self._stop_handlers()
+        if disk is not None:
+            await stopping.close(disk, self._reactor)
         if self._admin is not None:
             await maybeDeferred(self._admin.stopService)
         if self._notifier is not None:
             self._notifier.stopService()
-
-    async def _drain(self) -> None:
-        """Until every handler has nothing left to do, all at the same time, or `drain_timeout` is over."""
-        timeout = float(self.settings.server.drain_timeout)
-        deadline = self._reactor.seconds() + timeout
-        again = False
-        while not (again and all(delivery.quiet for delivery in self._handlers_started)):
-            left = deadline - self._reactor.seconds()
-            if again and left <= 0:
-                break
-            drained = DeferredList([d.drain(again) for d in self._handlers_started], consumeErrors=True)
-            drained.addTimeout(max(left, 0.001), self._reactor)
-            # At the deadline every wait is cancelled, and the list of them fires all the same.
-            await drained
-            # One handler's progress may have made room for what a listener held, which all get.
-            again = True
-        for delivery in self._handlers_started:
-            if delivery.lost():
-                _log.error(
-                    "handler {name} did not get {lost} frames and events within {timeout:g} s: they are lost",
-                    name=delivery.name,
-                    lost=delivery.lost(),
-                    timeout=timeout,
-                )
 
     async def _stop_handlers(self) -> None:
         started, self._handlers_started = self._handlers_started, []
@@ -282,7 +292,9 @@ class EventServer(MultiService):
                 raise RuntimeError("the server is not running")
             # It only fills a queue: never slow, never full, never waited for.
             options = DeliveryOptions(when_full="drop_oldest", required_for_ack=False)
-            delivery = self._parts.add_delivery(name, subscription, options, HandlerCounters(), select=select)
+            delivery = self._parts.add_delivery(
+                name, subscription, options, HandlerCounters(), select=select, passing=True
+            )
             self._handlers_started.append(delivery)
             subscription.start()
             delivery.start()

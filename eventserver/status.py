@@ -9,6 +9,38 @@ from zope.interface import implementer
 
 from eventserver.admin.status import Gauge, IStatus
 from eventserver.counters import HandlerCounters, ListenerCounters
+from eventserver.journaling import on_disk
+
+#: Gauges that are read off `info()` of a journal on disk, by the key there.
+DISK_NUMBERS: dict[str, str] = {
+    "eventserver_journal_segments": "segments",
+    "eventserver_journal_disk_bytes": "disk_bytes",
+    "eventserver_journal_disk_errors_total": "disk_errors",
+    "eventserver_journal_lost_frames": "lost",
+    "eventserver_journal_keys": "keys",
+}
+
+
+def _disk_gauges(disk: Any) -> Iterable[Gauge]:
+    info = disk.info()
+    yield "eventserver_journal_unwell", {}, float(disk.unwell is not None)
+    yield "eventserver_journal_accepting", {}, float(disk.accepting)
+    yield "eventserver_journal_first", {}, disk.first
+    yield "eventserver_journal_dead_letter_bytes", {}, disk.dead_bytes()
+    for cursor in disk.cursors():
+        labels = {"handler": cursor.name}
+        yield "eventserver_journal_cursor", labels, cursor.position
+        yield "eventserver_journal_dead_letters", labels, cursor.dead
+    for name, key in DISK_NUMBERS.items():
+        value = info.get(key)
+        if isinstance(value, (int, float)):
+            yield name, {}, value
+
+
+def _replayed(replays: Any) -> Iterable[Gauge]:
+    for handler, outcomes in replays.totals().items() if replays is not None else ():
+        for outcome, number in outcomes.items():
+            yield "eventserver_events_replayed_total", {"handler": handler, "outcome": outcome}, number
 
 
 @implementer(IStatus)
@@ -22,9 +54,21 @@ class Status:
     def ready(self) -> list[str]:
         if self.state != "running":
             return [f"the server is {self.state}"]
-        reasons = ["the journal is full: listeners are paused"] if self.parts.intake.paused else []
+        disk = on_disk(self.parts.journal)
+        reasons = [] if disk is None or disk.unwell is None else [f"the journal is unwell: {disk.unwell}"]
+        if self.parts.intake.paused and not reasons:
+            behind = disk is not None and not disk.accepting
+            reasons.append(f"the journal is {'slow' if behind else 'full'}: listeners are paused{self._held_by()}")
         unwell = [delivery for delivery in self.parts.deliveries.values() if delivery.unwell is not None]
         return reasons + [f"handler {delivery.name} is unwell: {delivery.unwell}" for delivery in unwell]
+
+    def _held_by(self) -> str:
+        """Whose cursors, of handlers that are not there, hold what is in a full journal."""
+        disk = on_disk(self.parts.journal)
+        if disk is None or disk.oldest():
+            return ""
+        left = [cursor.name for cursor in disk.cursors() if not cursor.active and cursor.position < disk.committed]
+        return f"; it keeps what is before the cursors of {', '.join(left)}, which no handler has" if left else ""
 
     def listeners(self) -> Mapping[str, ListenerCounters]:
         return self.parts.listener_counters if self.parts is not None else {}
@@ -44,8 +88,16 @@ class Status:
             yield "eventserver_handler_lag_seconds", labels, delivery.lag_seconds()
             yield "eventserver_handler_unwell", labels, float(delivery.unwell is not None)
         yield "eventserver_intake_paused", {}, float(self.parts.intake.paused)
-        yield "eventserver_journal_bytes", {}, self.parts.journal.size
-        yield "eventserver_journal_max_bytes", {}, self.parts.journal.max_bytes
+        journal = self.parts.journal
+        yield "eventserver_journal_bytes", {}, journal.size
+        yield "eventserver_journal_max_bytes", {}, journal.max_bytes
+        yield "eventserver_journal_head", {}, journal.head
+        yield "eventserver_journal_committed", {}, journal.committed
+        disk = on_disk(journal)
+        if disk is not None:
+            yield "eventserver_journal_commits_total", {}, self.parts.commits
+            yield from _disk_gauges(disk)
+            yield from _replayed(self.parts.replays)
 
     def unbalanced(self) -> list[str]:
         """The names of listeners and handlers whose sums do not hold, as tests ask at rest; empty if all is well."""

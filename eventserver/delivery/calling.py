@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -17,12 +17,25 @@ from eventserver.interfaces import IHandler
 Outcome = tuple[list[Any], BaseException | None]
 
 
+class Turns(Protocol):
+    """Who may call a handler that is called from more than one loop: its own, and that of a replay."""
+
+    def take(self, items: list[Any], go: Callable[[], None]) -> bool:
+        """True: call it now. False: `go` will be called when it may be called with these items."""
+
+    def over(self, waited: bool) -> None:
+        """The call that was allowed is over; `waited`: not before it returned to the reactor."""
+
+
 class Caller:
     """Calls a handler, and gives the outcomes to `done` once all lanes are done.
 
     `done` may be called before `call` returns: nothing waits where the handler does not. `timeout` is in seconds, for
-    each lane; 0 is none. A call that is over time is cancelled; `overdue` is told if that does not end it.
+    each lane; 0 is none. A call that is over time is cancelled; `overdue` is told if that does not end it. Where there
+    are `turns`, a call waits for its own, which does not count for its time.
     """
+
+    turns: Turns | None = None
 
     def __init__(
         self,
@@ -60,6 +73,18 @@ class Caller:
         """As `call`, with one lane."""
         if self._cancelled:
             return False
+        turns = self.turns
+        if turns is not None and not turns.take(items, lambda: self._turn_came(items, turns)):
+            return False
+        return self._call_now(items, turns)
+
+    def _turn_came(self, items: list[Any], turns: Turns) -> None:
+        if self._cancelled:
+            turns.over(True)
+        elif self._call_now(items, turns):
+            self._finished(items, None)
+
+    def _call_now(self, items: list[Any], turns: Turns | None) -> bool:
         try:
             result = self._handler.handle(items)
             deferred = None if result is None else as_deferred(result, self._reactor)
@@ -67,15 +92,21 @@ class Caller:
             raise
         except BaseException as error:
             # SystemExit and asyncio's CancelledError too: a handler's own affair must not stop the loop.
+            if turns is not None:
+                turns.over(False)
             self._finished(items, error)
             return False
         if deferred is None:
+            if turns is not None:
+                turns.over(False)
             return True
         lane = _Lane(deferred, self._reactor, self._timeout, self._overdue)
         self._running.add(lane)
 
         def settled(error: BaseException | None) -> None:
             self._running.discard(lane)
+            if turns is not None:
+                turns.over(True)
             self._finished(items, error)
 
         lane.run(settled)

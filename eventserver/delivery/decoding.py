@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import repeat
+from operator import attrgetter
 from typing import Any
 
 from twisted.logger import Logger
@@ -11,6 +13,12 @@ from twisted.logger import Logger
 from eventserver.encoders import JsonEncoder
 from eventserver.event import Batch, Event, frame_index, undecodable, with_raw
 from eventserver.interfaces import Entry, IDecoder, IMatch, ISelecting
+from eventserver.matching import Match
+
+_GET: Any = dict.get
+_FIELDS = attrgetter("fields")
+#: Of an entry, the fields whose values are remembered.
+_MOST_COLUMNS = 16
 
 
 class Decoding:
@@ -66,6 +74,27 @@ class Decoding:
             return None
         return found
 
+    def matching(self, entry: Entry, events: list[Event], match: Match) -> list[Event]:
+        """Those of an entry's events for which a condition holds.
+
+        Where that depends on a few fields, their values are looked up once for all handlers.
+        """
+        names = match.values
+        if not names or entry.events is not events:
+            return match.select(events)
+        columns = entry.columns
+        if columns is None:
+            columns = entry.columns = {}
+        try:
+            for name in names:
+                if name not in columns and len(columns) < _MOST_COLUMNS:
+                    columns[name] = list(map(_GET, map(_FIELDS, events), repeat(name)))
+            indexes = match.columns(columns)
+        except TypeError:
+            # Fields that are no plain dictionary.
+            indexes = None
+        return match.select(events) if indexes is None else [events[index] for index in indexes]
+
     def json_lines(self, batches: Sequence[Batch]) -> bytes:
         """What the encoder `json` writes for the events of the batches, without making the events where possible."""
         if len(batches) == 1:
@@ -119,6 +148,6 @@ class Decoding:
         # What every handler has passed goes first, and for nothing; entries are passed about in order.
         while kept and (self._kept_bytes > self._max_bytes or not kept[0].readers_left):
             oldest = kept.popleft()
-            oldest.events = None
+            oldest.events = oldest.columns = None
             self._kept_by_id.pop(oldest.batch.id, None)
             self._kept_bytes -= oldest.size

@@ -27,7 +27,7 @@ class Failures:
     After `failed`, the loop finds in `waiting` what has to wait in place until `delay()` seconds have passed, in
     `again` what has to be called once more, one by one, and in `rest` what has yet to be called at all; `refused` says
     that the destination itself did not take something since the last wait. Events that failed alone are parked or
-    buried in `parking`. `event_of` gives the event for a batch of one frame.
+    buried in `parking`; what there is no room for waits. `event_of` gives the event for a batch of one frame.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Failures:
         parking: ParkingLot,
         counters: HandlerCounters,
         event_of: Callable[[Batch], Event],
+        dead_full: Callable[[int], bool],
         now: Callable[[], dt.datetime],
         random: Callable[[], float],
         log: ThinnedLog,
@@ -51,6 +52,8 @@ class Failures:
         """Whether nothing has failed that is not settled: then successes change nothing here, and are not told."""
         self.unwell: str | None = None
         """Why the destination is unwell; None while it is well."""
+        self.full = False
+        """Whether something has to be given up for which there is no room among the dead letters."""
         self._name = name
         self._max_attempts = retry.max_attempts
         self._ordered = ordered
@@ -58,6 +61,9 @@ class Failures:
         self._parking = parking
         self._counters = counters
         self._event_of = event_of
+        self._dead_full = dead_full
+        # Parked events that there was no room for as dead letters.
+        self._refused: dict[str, Attempt] = {}
         self._now = now
         self._log = log
         self._backoff = Backoff(retry.initial_interval, retry.max_interval, random)
@@ -78,6 +84,8 @@ class Failures:
         if attempt is not None:
             self._counters.parked -= 1
             self._parking.settle(attempt.event.id)
+            if self._refused.pop(attempt.event.id, None) is not None and not self._refused:
+                self.full = False
 
     def overdue(self) -> None:
         """A call is over its time, was cancelled, and runs on: nothing else can be called until it ends."""
@@ -95,6 +103,7 @@ class Failures:
         if self._attempts:
             self._attempts = {}
         self._well()
+        self.full = bool(self._refused)
         self.calm = not (self._parked_in_a_row or len(self._parking))
 
     def _well(self) -> None:
@@ -227,6 +236,12 @@ class Failures:
         self.waiting.extend(items)
 
     def _bury(self, failed: Attempt, error: BaseException, attempt: Attempt | None) -> None:
+        if self._dead_full(self._parking.dead_bytes):
+            self.full = True
+            self._wait_for_room(failed, error, attempt)
+            return
+        if self.full:
+            self.room_for_dead()
         self._parking.bury(failed, error)
         self._counters.dead_lettered += 1
         self._counters.parked -= attempt is not None
@@ -238,6 +253,28 @@ class Failures:
             attempts=failed.attempts,
             error=safe_text(error),
         )
+
+    def _wait_for_room(self, failed: Attempt, error: BaseException, attempt: Attempt | None) -> None:
+        """What has to be given up, and cannot be: it is tried again instead, and this attempt does not count."""
+        failed.attempts -= 1
+        if attempt is None:
+            self.waiting.append(failed.item)
+        else:
+            self._parking.park(attempt, error, self._backoff.delay(attempt.attempts + 1))
+            self._refused[attempt.event.id] = attempt
+        self._log.error(
+            "full",
+            "handler {name} waits: event {id} has to be given up, and there is no room for a dead letter: {error}",
+            name=self._name,
+            id=failed.event.id,
+            error=safe_text(error),
+        )
+
+    def room_for_dead(self) -> None:
+        """There is room again: what was parked because there was none is due now."""
+        self.full = False
+        self._parking.hurry(self._refused.values())
+        self._refused = {}
 
     def _park(self, failed: Attempt, error: BaseException, attempt: Attempt | None) -> None:
         self._parking.park(failed, error, self._backoff.delay(failed.attempts))
@@ -258,8 +295,9 @@ class Failures:
         if found is None:
             event = item if isinstance(item, Event) else self._event_of(item)
             entry = _entry_of(item, entries)
-            frame = None if entry is None else entry.batch.frames[frame_index(id_of(item))]
-            found = self._attempts[event.id] = Attempt(item, event, frame, origin=entry)
+            found = self._attempts[event.id] = Attempt(item, event, _frame_of(item, entry), origin=entry)
+            batch = item if isinstance(item, Batch) else None if entry is None else entry.batch
+            found.decoder = "" if batch is None else batch.decoder
         return found
 
 
@@ -281,6 +319,13 @@ def singles(items: list[Any]) -> list[Any]:
 def id_of(item: Event | Batch) -> str:
     """The id of an event, or of the event of a batch's first frame."""
     return item.id if isinstance(item, Event) else item.id_of(0)
+
+
+def _frame_of(item: Event | Batch, entry: Entry | None) -> bytes | None:
+    """The frame of an event, or of a batch of one."""
+    if isinstance(item, Batch):
+        return item.frames[0]
+    return None if entry is None else entry.batch.frames[frame_index(item.id)]
 
 
 def _entry_of(item: Event | Batch, entries: Sequence[Entry]) -> Entry | None:

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from eventserver.counters import HandlerCounters
-from eventserver.delivery.calling import Caller, Outcome
+from eventserver.delivery.calling import Caller, Outcome, Turns
 from eventserver.delivery.decoding import Decoding
+from eventserver.delivery.ending import Ending
 from eventserver.delivery.failing import Failures, count_of
 from eventserver.delivery.options import DeliveryOptions
 from eventserver.delivery.parking import Attempt, ParkingLot
 from eventserver.delivery.pile import SLICE, Pile, PileBuilder, PileSize, Select
-from eventserver.delivery.recovering import Recovering
 from eventserver.event import Event, batch_id
-from eventserver.interfaces import Entry, IHandler, IJournal
+from eventserver.interfaces import Entry, IHandler, IJournal, Parked
 from eventserver.thinned_log import ThinnedLog
 
 #: Seconds between looks at a thread that still runs past its time.
 BUSY_INTERVAL = 0.25
 
 
-class Delivery(Recovering):
+class Delivery(Ending):
     """Brings one handler what lies before its cursor, and moves the cursor when the handler is done.
 
     A sync handler is called directly; only where it waits (an async call, a wait before another attempt, the end of
     its slice of time) does the loop return to the reactor. `moved` and `expired` tell the intake about the cursor;
-    `reactor` gives time and delayed calls, `random` floats from 0 to 1.
+    `reactor` gives time and delayed calls, `random` floats from 0 to 1; `dead_full` tells whether there is room for
+    no further dead letter, behind so many bytes of them that the journal has yet to get.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Delivery(Recovering):
         expired: Callable[[str, int, int], None] = lambda name, start, end: None,
         reply: Callable[[Entry, str, bytes], None] | None = None,
         position: int | None = None,
+        dead_full: Callable[[int], bool] = lambda size: False,
     ) -> None:
         parking = ParkingLot(name, reactor.seconds, now)
         super().__init__(name, journal, settings, counters, parking, moved, listeners, position)
@@ -64,15 +65,19 @@ class Delivery(Recovering):
         self._expired = expired
         self._reply = reply
         self._log = Logger(namespace=f"handler.{name}")
+        # Enough for an operator to see which events, not enough to drown the log.
+        self._thinned = ThinnedLog(self._log, reactor, burst=20)
         self._builder = PileBuilder(
             self._reader,
             wants=handler.wants,
             events_of=decoding.events,
             selected_of=decoding.selected,
+            matching=decoding.matching,
             listeners=listeners,
             select=select,
             max_bytes=int(settings.max_bytes),
             ready=self.wake,
+            unread=self._not_read,
         )
         self._failures = Failures(
             name,
@@ -81,10 +86,10 @@ class Delivery(Recovering):
             parking=parking,
             counters=counters,
             event_of=decoding.decode_frame,
+            dead_full=dead_full,
             now=now,
             random=random,
-            # Enough for an operator to see which events, not enough to drown the log.
-            log=ThinnedLog(self._log, reactor, burst=20),
+            log=self._thinned,
         )
         timeout = 0.0 if getattr(handler, "times_itself", False) else float(settings.timeout)
         self._caller = Caller(handler, reactor, timeout, self._called, self._failures.overdue)
@@ -98,15 +103,8 @@ class Delivery(Recovering):
         self._attempting: Attempt | None = None
         self._origins: dict[str, Entry] = {}
         self._running = self._calling = self._started = False
-        self._parking_timer: Any = None
-        self._drained: Deferred[None] | None = None
 
     # What others see
-
-    @property
-    def unwell(self) -> str | None:
-        """Why the destination is unwell; None while it is well."""
-        return self._failures.unwell
 
     def lag_seconds(self) -> float:
         """The age of the oldest batch that the handler has not finished; 0 at the head."""
@@ -116,10 +114,30 @@ class Delivery(Recovering):
     def start(self) -> None:
         """Begin: parked events are restored, and what lies before the cursor is read."""
         self._started = True
+        self._begin_here()
         records = self._journal.parked(self.name)
         restored = self._parking.restore(records, self.handler.wants)
         self._counters.parked = self._counters.parked_at_start = restored
         self._failures.calm = not restored
+        self._set_parking_timer()
+        self.wake()
+
+    @property
+    def calling(self) -> bool:
+        """Whether a call of the handler is under way."""
+        return self._calling
+
+    def take_turns(self, turns: Turns | None) -> None:
+        """Have calls of the handler wait for their turn from now on; None ends that."""
+        self._caller.turns = turns
+
+    def take_back(self, records: Sequence[Parked]) -> None:
+        """Dead letters of this handler that are to be tried again, and that the journal has as parked now."""
+        before = len(self._parking)
+        added = self._parking.restore(records, self.handler.wants) - before
+        self._counters.parked += added
+        self._counters.parked_at_start += added
+        self._failures.calm = self._failures.calm and not added
         self._set_parking_timer()
         self.wake()
 
@@ -129,7 +147,7 @@ class Delivery(Recovering):
             return
         if self._passes_on and self._pass_on():
             return
-        if self._drained is None and self._at_rest():
+        if self._drained is None and not self._finishing and self._at_rest():
             return
         if self._timer is not None and self._failures.suspicious and not self._probing.soon:
             # Something new may show that the destination is well: it need not wait for long.
@@ -155,33 +173,10 @@ class Delivery(Recovering):
         self._expired(self.name, position, end)
         self._moved()
 
-    @property
-    def quiet(self) -> bool:
-        """Whether there is nothing to do now; events may be parked for later."""
-        return self._pile is None and not self._calling and not self.lag_frames() and self._parking.due() is None
-
-    def drain(self, again: bool = False) -> Deferred[None]:
-        """Fires when nothing is left to do. Parked events get one more attempt now, unless they had it (`again`)."""
-        if not again:
-            self._parking.hurry()
-            self._set_parking_timer()
-        drained: Deferred[None] = Deferred()
-        self._drained = drained
-        if self._timer is not None and self._failures.waiting:
-            # There may be no later: what waits in place is tried now.
-            self._timer.cancel()
-            self._waited()
-        self.wake()
-        self._check_drained()
-        return drained
-
     def stop(self) -> None:
         """Call the handler no more; what runs is cancelled."""
         self._started = False
-        for timer in (self._timer, self._parking_timer):
-            if timer is not None and timer.active():
-                timer.cancel()
-        self._timer = self._parking_timer = None
+        self._cancel_timers()
         self._caller.cancel()
 
     def reply(self, event: Event, payload: bytes) -> None:
@@ -199,6 +194,8 @@ class Delivery(Recovering):
         This is what a single line costs. True if that was all there is; False, and then the loop says what to do.
         """
         if self._pile is not None or self._timer is not None or not self._failures.calm or self._drained is not None:
+            return False
+        if self._finishing:
             return False
         if getattr(self.handler, "busy", False):
             return False
@@ -232,8 +229,8 @@ class Delivery(Recovering):
                     self._wait(0)
         finally:
             self._running = False
-        if self._drained is not None:
-            self._check_drained()
+        if self._drained is not None or self._finished is not None:
+            self._check_over()
 
     def _step(self) -> bool:
         """One call, or one move of the cursor. False if there is nothing to do before something happens."""
@@ -244,6 +241,8 @@ class Delivery(Recovering):
             if not waiting:
                 self._wait(BUSY_INTERVAL)
             return False
+        if self._finishing and (self._todo or self._failures.waiting or self._pile is None):
+            return False
         if self._todo and not waiting:
             items = self._todo.popleft()
             self._call(items, count_of(items))
@@ -251,11 +250,11 @@ class Delivery(Recovering):
         if self._pile is not None and not waiting:
             self._finish_pile(self._pile)
             return True
-        if len(self._parking) and self.unwell is None and (attempt := self._parking.due()) is not None:
+        if len(self._parking) and self._failures.unwell is None and (attempt := self._parking.due()) is not None:
             self._attempting = attempt
             self._call([attempt.item], 1)
             return True
-        return not waiting and self._go_on()
+        return not waiting and not self._failures.full and self._go_on()
 
     def _go_on(self) -> bool:
         """The next pile, to its end if it is quick and all goes well. False if there is none."""
@@ -273,6 +272,7 @@ class Delivery(Recovering):
         self._builder.expire(self._reader.position)
         pile = self._builder.take(self._size.limit)
         if pile is not None:
+            self._unreadable = None
             counters = self._counters
             counters.decoded += pile.decoded
             if not self._as_frames:
@@ -342,18 +342,3 @@ class Delivery(Recovering):
             self._set_parking_timer()
         if not self._running:
             self.wake()
-
-    # Parked events and the end
-
-    def _set_parking_timer(self) -> None:
-        delay = self._parking.next_due()
-        if self._parking_timer is not None and self._parking_timer.active():
-            self._parking_timer.cancel()
-        self._parking_timer = None
-        if delay is not None and self._started and self.unwell is None:
-            self._parking_timer = self._reactor.callLater(delay, self.wake)
-
-    def _check_drained(self) -> None:
-        if self._drained is not None and self.quiet:
-            drained, self._drained = self._drained, None
-            drained.callback(None)

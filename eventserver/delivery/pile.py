@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from eventserver.event import Batch, Event, frame_index
 from eventserver.interfaces import Entry, IMatch, IReader, Wants
+from eventserver.matching import Match
 from eventserver.steps import Pipeline
 
 #: Seconds that a sync call should take, and that one handler keeps the reactor before the others have their turn.
@@ -55,9 +56,9 @@ class PileSize:
 class PileBuilder:
     """Reads one cursor's entries and cuts them into piles.
 
-    `listeners` narrows to some listeners, decided a batch without decoding; `select` is `match` and the steps, and
-    `selected_of` the short way to the events that match, see `Decoding.selected`; `ready` is called when entries that
-    had to be fetched have come, `unread` when they could not be.
+    `listeners` narrows to some listeners, decided a batch without decoding; `select` is `match` and the steps;
+    `selected_of` is the short way to the events that match, see `Decoding.selected`, and `matching` the other one;
+    `ready` is called when entries that had to be fetched have come, `unread` when they could not be.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class PileBuilder:
         wants: Wants,
         events_of: Callable[[Entry], list[Event]],
         selected_of: Callable[[Entry, IMatch, Mapping[str, Any]], list[Event] | None],
+        matching: Callable[[Entry, list[Event], Match], list[Event]],
         listeners: Collection[str] | None,
         select: Select | None,
         max_bytes: int,
@@ -77,6 +79,7 @@ class PileBuilder:
         self._as_frames = wants == "frames"
         self._events_of = events_of
         self._selected_of = selected_of
+        self._matching = matching
         self._listeners = None if listeners is None else frozenset(listeners)
         self._select = select
         self._pipeline = select if isinstance(select, Pipeline) else None
@@ -223,7 +226,10 @@ class PileBuilder:
             else:
                 events = self._events_of(entry)
                 decoded = len(events)
-                chosen = events if self._select is None else self._select(events)
+                if pipeline is not None and pipeline.match is not None:
+                    chosen = pipeline.after_match(self._matching(entry, events, pipeline.match))
+                else:
+                    chosen = events if self._select is None else self._select(events)
             self._looked_at, self._looked = entry, (chosen, decoded)
         return self._looked
 

@@ -34,6 +34,12 @@ class Standing:
         self._start = self._reader.position
         self._skipped = 0
 
+    def _begin_here(self) -> None:
+        """The cursor may have been moved before there was anything to deliver; what was counted since remains."""
+        self._start = self._reader.position - self._counters.passed - self._counters.expired
+        self._counters.pending_at_start = self._journal.head - self._start
+        self._skipped = self._reader.skipped
+
     @property
     def counters(self) -> HandlerCounters:
         """What the handler was given, and what became of it."""

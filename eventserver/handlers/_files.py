@@ -99,7 +99,10 @@ class Files:
     def open_base(self) -> None:
         """Make and open the folder. Raises `OSError`."""
         if self._base_fd < 0:
+            new = _missing(self._base) if self._sync else []
             os.makedirs(self._base, _FOLDER_MODE, exist_ok=True)  # noqa: PTH103 - pathlib's takes no mode for parents
+            for folder in new:
+                _sync_folder(os.path.dirname(folder) or ".")  # noqa: PTH120 - these are texts all along
             self._base_fd = os.open(self._base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def open_now(self, path: str) -> None:
@@ -231,11 +234,22 @@ class Files:
             if not create:
                 raise
             os.mkdir(name, _FOLDER_MODE, dir_fd=folder)
-            if self._sync:
-                os.fsync(folder)
             entered = os.open(name, _FOLDER, dir_fd=folder)
+        self._sync_name(folder, entered)
         os.close(folder)
         return entered
+
+    def _sync_name(self, folder: int, fd: int) -> None:
+        """Have the name of what was opened in a folder on the disk, or close it.
+
+        One that was there before may be left by a process that was killed before it saw to that.
+        """
+        try:
+            if self._sync:
+                os.fsync(folder)
+        except OSError:
+            os.close(fd)
+            raise
 
     def _open_in(self, folder: int, name: str, create: bool) -> _File:
         try:
@@ -246,11 +260,27 @@ class Files:
             fd = os.open(name, _FLAGS | os.O_CREAT | os.O_EXCL, self._mode, dir_fd=folder)
             self.counts["created"] += 1
             os.fchmod(fd, self._mode)
-            if self._sync:
-                # The name is on the disk only when its folder is.
-                os.fsync(folder)
+        self._sync_name(folder, fd)
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(fd)
             raise OSError(errno.ENXIO, "is not a regular file")
         return _File(fd, status.st_size > 0 and os.pread(fd, 1, status.st_size - 1) != b"\n")
+
+
+def _missing(folder: str) -> list[str]:
+    """The folder and those above it that are not there yet, the uppermost first."""
+    found: list[str] = []
+    while folder and not os.path.isdir(folder):  # noqa: PTH112 - these are texts all along
+        found.insert(0, folder)
+        folder = os.path.dirname(folder)  # noqa: PTH120
+    return found
+
+
+def _sync_folder(path: str) -> None:
+    """Have the names in a folder on the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -6,7 +6,14 @@
 from __future__ import annotations
 
 from eventserver.errors import SettingsError
-from eventserver.settings.common import HandlerOptions, ListenerOptions, PileOptions, RetryOptions, ServerOptions
+from eventserver.settings.common import (
+    HandlerOptions,
+    JournalOptions,
+    ListenerOptions,
+    PileOptions,
+    RetryOptions,
+    ServerOptions,
+)
 from eventserver.settings.loading import CommandLine, from_mapping, load
 from eventserver.settings.model import (
     Component,
@@ -21,6 +28,7 @@ __all__ = [
     "Component",
     "HandlerOptions",
     "HandlerSettings",
+    "JournalOptions",
     "ListenerOptions",
     "ListenerPart",
     "ListenerSettings",

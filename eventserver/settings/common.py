@@ -12,7 +12,15 @@ from eventserver.delivery.options import RetryOptions
 from eventserver.listeners._endpoints import parse_endpoint
 from eventserver.options import Doc, Duration, Secret, Size
 
-__all__ = ["AdminOptions", "HandlerOptions", "ListenerOptions", "PileOptions", "RetryOptions", "ServerOptions"]
+__all__ = [
+    "AdminOptions",
+    "HandlerOptions",
+    "JournalOptions",
+    "ListenerOptions",
+    "PileOptions",
+    "RetryOptions",
+    "ServerOptions",
+]
 
 
 class ServerOptions(options.Options, frozen=True, kw_only=True):
@@ -35,7 +43,11 @@ class ServerOptions(options.Options, frozen=True, kw_only=True):
     ] = Size(1 << 20)
     drain_timeout: Annotated[
         Duration,
-        Doc("How long a stopping server goes on delivering what it holds; then it logs the number lost.", "10 s"),
+        Doc(
+            "How long a stopping server goes on delivering what it holds in memory; then it logs the number lost. With"
+            " a journal: how long it waits for calls that run, and for the disk; handlers go on when it runs again.",
+            "10 s",
+        ),
     ] = Duration(10)
 
 
@@ -113,8 +125,8 @@ class HandlerOptions(options.Options, frozen=True, kw_only=True):
         str,
         Doc(
             'Where a new handler begins: "beginning", "end" or a time (RFC 3339). Without a journal on disk there is'
-            " nothing before the start, so all are the same.",
-            "end",
+            " nothing before the start, so all are the same. A handler that the journal knows goes on where it was.",
+            "beginning",
         ),
     ] = "end"
     when_full: Annotated[
@@ -126,7 +138,11 @@ class HandlerOptions(options.Options, frozen=True, kw_only=True):
     ] = "block"
     max_lag: Annotated[
         Size | None,
-        Doc("How far it may fall behind before `when_full` applies. By default half of `memory`.", "16 MiB"),
+        Doc(
+            "How far it may fall behind before `when_full` applies. By default half of `memory`, or of the journal's"
+            " `max_bytes`.",
+            "16 MiB",
+        ),
     ] = None
     batch: Annotated[PileOptions, Doc("How much it is given with one call.", {"max_events": 100})] = PileOptions()
     timeout: Annotated[Duration, Doc("How long one call may take.", "30 s", ge=0.001)] = Duration(30)
@@ -166,13 +182,56 @@ def read_time(value: str | dt.datetime) -> dt.datetime | None:
     return value.astimezone(dt.UTC) if value.tzinfo is not None else None
 
 
+class JournalOptions(options.Options, frozen=True, kw_only=True):
+    """The `[journal]` table: frames are kept on disk. Without the table they are kept in memory.
+
+    What was acknowledged survives the process, the system and the power then, and handlers resume where they were.
+    """
+
+    path: Annotated[
+        str,
+        Doc("The folder; made if it is not there. One server at a time uses it.", "/var/lib/eventserver", min_length=1),
+    ]
+    max_bytes: Annotated[
+        Size,
+        Doc(
+            "The bound of what is kept. What all handlers have passed goes first; then senders have to wait, or"
+            " handlers lose what is oldest (`when_full`).",
+            "2 GiB",
+            ge=1 << 20,
+        ),
+    ] = Size(2 << 30)
+    retention: Annotated[
+        Duration,
+        Doc(
+            "How long frames are kept for `eventserver replay` after all handlers have passed them, as far as there is"
+            " room; and how long those of a handler that is not in the settings any more.",
+            "24 h",
+        ),
+    ] = Duration(24 * 3600)
+    dead_letters: Annotated[
+        Size,
+        Doc(
+            "The bound of the events that were given up. Where it is reached, a handler that has to give one up waits"
+            " until there is room: see `eventserver deadletters`.",
+            "256 MiB",
+            ge=1 << 16,
+        ),
+    ] = Size(256 << 20)
+    key_window: Annotated[
+        Duration,
+        Doc("How long what senders name their events with is remembered, to recognise what they repeat.", "24 h"),
+    ] = Duration(24 * 3600)
+    max_keys: Annotated[int, Doc("How many such names are remembered at most; the oldest go first.", ge=1)] = 100_000
+
+
 class AdminOptions(options.Options, frozen=True, kw_only=True):
-    """The `[admin]` table: health and metrics over HTTP. Without the table there is no such server."""
+    """The `[admin]` table: health, metrics and the control API over HTTP. Without the table there is no such server."""
 
     endpoint: Annotated[
         str,
         Doc(
-            "Where `/live`, `/ready` and `/metrics` are served.",
+            "Where `/live`, `/ready`, `/metrics` and, with a journal, the control API (`/v1`) are served.",
             "tcp:9514:interface=127.0.0.1",
             "unix:/run/eventserver/admin.sock",
         ),
@@ -181,7 +240,7 @@ class AdminOptions(options.Options, frozen=True, kw_only=True):
         Secret | None,
         Doc(
             "What a client has to send as `Authorization: Bearer TOKEN`, for all but `/live`. Required where other "
-            "machines reach the endpoint.",
+            "machines reach the endpoint; it has at least 128 bits, as `openssl rand -hex 16` prints.",
             "file:/etc/eventserver/admin.token",
         ),
     ] = None

@@ -183,4 +183,6 @@ def _ack(world: World, table: Table, components: list[Any]) -> Any:
         )
     elif isinstance(ack, str) and ack in ("memory", "durable", "delivered") and levels and ack not in levels:
         world.problems.add(table, "ack", f'"{ack}" is not among {", ".join(sorted(levels))}')
-    return ack or ("durable" if world.durable else "delivered")
+    if ack is None and world.durable and (not levels or "durable" in levels):
+        return "durable"
+    return ack or "delivered"

@@ -7,13 +7,15 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from eventserver.errors import SettingsError
-from eventserver.options import field_types, unknown
+from eventserver.options import Options, field_types, unknown
 from eventserver.registry import Registry
 from eventserver.settings.choosing import World
-from eventserver.settings.common import AdminOptions, ServerOptions
+from eventserver.settings.common import AdminOptions, JournalOptions, ServerOptions
 from eventserver.settings.endpoints import parse_endpoint, place_of
 from eventserver.settings.files import Collected, read_files
 from eventserver.settings.handlers import build_handler
@@ -21,8 +23,6 @@ from eventserver.settings.listeners import build_listener
 from eventserver.settings.model import HandlerSettings, ListenerSettings, Settings
 from eventserver.settings.pairs import add_handler, add_listener, add_single
 from eventserver.settings.tables import Problems, Table, parse
-
-NO_JOURNAL = "the durable journal is not part of this version; leave it out, and frames are kept in memory (`memory`)"
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def _build(world: World, collected: Collected, environ: Mapping[str, str]) -> Se
     problems = world.problems
     collected.expand(environ, problems)
     assumed = _add_defaults(collected)
-    if collected.journal is not None:
-        problems.add(collected.journal, "", NO_JOURNAL)
+    # Before the listeners: what they can promise depends on it.
+    journal = _journal(world, collected.journal)
     listeners = {name: build_listener(world, name, table) for name, table in collected.listeners.items()}
     handlers = {name: build_handler(world, name, table, listeners) for name, table in collected.handlers.items()}
     admin = None if collected.admin is None else _strict(world, collected.admin, AdminOptions)
@@ -100,17 +100,40 @@ def _build(world: World, collected: Collected, environ: Mapping[str, str]) -> Se
     if problems.found:
         raise SettingsError(problems.found)
     return Settings(
-        listeners=good_listeners, handlers=good_handlers, admin=admin, server=server, assumed=frozenset(assumed)
+        listeners=good_listeners,
+        handlers=good_handlers,
+        admin=admin,
+        journal=journal,
+        server=server,
+        assumed=frozenset(assumed),
+        cwd=world.cwd,
     )
 
 
-def _strict(world: World, table: Table, cls: type[AdminOptions]) -> AdminOptions | None:
+def _journal(world: World, table: Table | None) -> JournalOptions | None:
+    """The journal on disk; from now on listeners may promise `durable`, even if its table is wrong."""
+    if table is None:
+        return None
+    world.durable = True
+    found = _strict(world, table, JournalOptions)
+    if found is None:
+        return None
+    path = world.cwd / found.path
+    if path.exists() and not path.is_dir():
+        world.problems.add(table, "path", f"{found.path} is not a folder")
+    return msgspec.structs.replace(found, path=str(path))
+
+
+_T = TypeVar("_T", bound=Options)
+
+
+def _strict(world: World, table: Table, cls: type[_T]) -> _T | None:
     """The options of a table that has no other keys."""
     known = field_types(cls)
     for key in table.values:
         if key not in known:
             world.problems.add(table, key, unknown(key, known))
-    parsed: AdminOptions | None = parse(table, cls, world.problems)
+    parsed: _T | None = parse(table, cls, world.problems)
     return parsed
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from eventserver.interfaces import AckLevel, IStep
 from eventserver.options import Duration, Options, Size
-from eventserver.settings.common import AdminOptions, PileOptions, RetryOptions, ServerOptions
+from eventserver.settings.common import AdminOptions, JournalOptions, PileOptions, RetryOptions, ServerOptions
 from eventserver.steps import build_step
 
 _THIRTY_SECONDS = Duration(30)
@@ -121,11 +122,15 @@ class HandlerSettings:
 class Settings:
     """All that a server is built from.
 
+    `journal`: None where frames are kept in memory; its `path` is absolute.
+    `cwd`: the folder where modules are looked for that the settings name.
     `assumed` says what the settings did not name and got by default: `"listeners"`, `"handlers"`.
     """
 
     listeners: Mapping[str, ListenerSettings]
     handlers: Mapping[str, HandlerSettings]
     admin: AdminOptions | None = None
+    journal: JournalOptions | None = None
     server: ServerOptions = field(default_factory=ServerOptions)
     assumed: frozenset[str] = frozenset()
+    cwd: Path | None = None

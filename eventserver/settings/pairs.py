@@ -68,7 +68,8 @@ def _table(option: str, text: str, problems: Problems) -> Table | None:
         problems.say(f"{option} {text}: {error}")
         return None
     if not words or ("=" in words[0] and ":" not in words[0].partition("=")[0]):
-        first = "the type or module:function" if option == "--handler" else "the endpoint"
+        firsts = {"--handler": "the type or module:function", "--journal": "the folder"}
+        first = firsts.get(option, "the endpoint")
         problems.say(f"{option} {text}: begins with {first}, then key=value pairs")
         return None
     table = Table(f"{option} {words[0]}", "", {"": words[0]}, written=True)

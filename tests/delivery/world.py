@@ -62,9 +62,9 @@ class Recorder:
 class World:
     """Everything between a listener and handlers, with time in the test's hands."""
 
-    def __init__(self, max_bytes: int = 1 << 20) -> None:
+    def __init__(self, max_bytes: int = 1 << 20, journal: Any = None) -> None:
         self.clock = Clock()
-        self.journal = MemoryJournal(max_bytes)
+        self.journal = journal or MemoryJournal(max_bytes)
         self.intake = Intake(self.journal)
         self.decoder = TextDecoder(TextDecoder.Options())
         self.decoding = Decoding(lambda batch: self.decoder)
@@ -76,7 +76,7 @@ class World:
         return START + dt.timedelta(seconds=self.clock.seconds())
 
     def add(self, handler: Any, *, name: str = "h", start: bool = True, **options: Any) -> Delivery:
-        own = {key: options.pop(key) for key in ("listeners", "select", "reply") if key in options}
+        own = {key: options.pop(key) for key in ("listeners", "select", "reply", "dead_full") if key in options}
         options.setdefault("retry", RetryOptions(initial_interval=Duration(1), max_interval=Duration(60)))
         delivery = Delivery(
             name,

@@ -356,6 +356,42 @@ class TestThreads:
         assert make("all.log", durable=True, sync=False).handle(make_events(1)) is None
         assert synced == []
 
+    @pytest.mark.parametrize("there", [False, True])
+    def test_names_are_on_the_disk_before_a_pile_counts_as_done(
+        self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+    ) -> None:
+        """Those of the file, its folder and the folders above; also where a killed process had made them."""
+        if there:
+            (tmp_path / "logs/h1").mkdir(parents=True)
+            (tmp_path / "logs/h1/all.log").write_bytes(b"old\n")
+        synced: list[str] = []
+        fsync = os.fsync
+
+        def note(fd: int) -> None:
+            synced.append(os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), tmp_path))
+            fsync(fd)
+
+        monkeypatch.setattr(_files.os, "fsync", note)
+        handler = make("logs/{hostname}/all.log", durable=True)
+        done(handler.handle([make_event(1, fields={"hostname": "h1"})]))
+        assert synced == ([] if there else ["."]) + ["logs", "logs/h1"]
+
+    def test_a_folder_that_cannot_be_synced_is_a_temporary_failure_and_leaves_nothing_open(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        handler = make("{hostname}/all.log", durable=True)
+
+        def fails(fd: int) -> None:
+            raise OSError(errno.EIO, "broken")
+
+        monkeypatch.setattr(_files.os, "fsync", fails)
+        before = set(os.listdir("/proc/self/fd"))
+        with pytest.raises(TemporaryFailure, match="broken"):
+            done(handler.handle(make_events(1)))
+        assert len(set(os.listdir("/proc/self/fd")) - before) == 0
+        monkeypatch.undo()
+        done(handler.handle(make_events(1)))
+
     def test_large_writes_and_opening_are_for_threads(self, make: Make) -> None:
         reactor = FakeReactor()
         handler = make("{hostname}.log", reactor)

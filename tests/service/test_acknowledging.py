@@ -141,8 +141,3 @@ def test_durable_without_a_journal_is_a_wrong_setting(keys: dict[str, Any]) -> N
 def test_ack_is_refused_where_the_protocol_cannot() -> None:
     with pytest.raises(SettingsError, match=r"listener\.l.*ack"):
         from_mapping({"listener": {"l": {"endpoints": ["tcp:0"], "ack": "delivered"}}})
-
-
-def test_a_journal_is_an_error_that_says_so() -> None:
-    with pytest.raises(SettingsError, match="journal"):
-        from_mapping({"journal": {"path": "/tmp/journal"}})

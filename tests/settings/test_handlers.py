@@ -114,11 +114,6 @@ def test_a_missing_half_gets_its_default(settings_of):
     assert only_handler.assumed == {"listeners"}
 
 
-def test_a_journal_is_an_error_that_says_so(problems_of):
-    (problem,) = problems_of('[journal]\npath = "/x"\n')
-    assert problem.startswith("site.toml: journal: the durable journal is not part of this version")
-
-
 def test_the_defaults_work_with_the_real_components(tmp_path):
     settings = load([], environ={}, cwd=tmp_path)
     assert {part.name for part in settings.listeners["lines"].parts} == {"stream", "datagram"}

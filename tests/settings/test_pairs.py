@@ -107,7 +107,9 @@ def test_backslashes_are_ordinary_characters(settings_of):
         ({"handler": ["file path=x steps=[1"]}, "--handler file: steps: `[1` is not written as in TOML: "),
         ({"handler": ["console name=x", "console name=x"]}, "--handler console: there is a handler of this name"),
         ({"handler": ["sender token=${NOPE}"]}, "--handler sender: token: the environment variable NOPE is not set"),
-        ({"journal": "/x"}, "--journal: the durable journal is not part of this version"),
+        ({"journal": "x max_byte=1"}, "--journal: max_byte: unknown key; did you mean `max_bytes`?"),
+        ({"journal": "x retention=long"}, "--journal: retention: 'long' is not a duration"),
+        ({"journal": ""}, "--journal : begins with the folder"),
         ({"admin": "tcp:9514"}, "--admin: token: is missing: "),
     ],
 )
@@ -118,9 +120,9 @@ def test_what_is_wrong_names_the_option(problems_of, command, problem):
 
 
 def test_admin_from_the_command_line(settings_of, problems_of, loading):
-    loading.environ = {"TOKEN": "0123456789abcdef"}
+    loading.environ = {"TOKEN": "0123456789abcdef" * 2}
     admin = settings_of(admin="tcp:9514 token=${TOKEN}").admin
-    assert (admin.endpoint, admin.token) == ("tcp:9514", "0123456789abcdef")
+    assert (admin.endpoint, admin.token) == ("tcp:9514", "0123456789abcdef" * 2)
     file = '[admin]\nendpoint = "unix:/run/a"'
     assert problems_of(file, admin="unix:/run/b") == ["--admin: is set already in site.toml"]
 
