@@ -85,6 +85,8 @@ class Parts:
         """
         # The loop finds the cursor that there is.
         self.journal.reader(name, position, listeners, passing)
+        if not passing:
+            journaling.expire_gone(self.journal, name, counters)
         delivery = Delivery(
             name,
             handler,

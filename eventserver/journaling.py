@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import msgspec
 from twisted.logger import Logger
 
 from eventserver import options
+from eventserver.counters import HandlerCounters
 from eventserver.durable import Cursor, DecoderSettings, IDurableJournal
 from eventserver.errors import ComponentError, SettingsError
 from eventserver.interfaces import IDecoder, IJournal, Parked
@@ -34,7 +36,7 @@ Decoders = dict[tuple[str, str], IDecoder]
 class Found:
     """What a journal on disk had at the start.
 
-    - `backlog`: frames that at least one handler of today has yet to pass.
+    - `backlog`: frames that at least one handler of today has yet to pass; about, where one begins at a time.
     - `left`: cursors of handlers that are not in the settings; `new`: handlers that it did not know.
     - `dead`: events that were given up.
     """
@@ -71,7 +73,21 @@ def open_journal(settings: Settings, reactor: Any, now: Callable[[], Any], forgo
         journal.open()
     except (ValueError, OSError) as error:
         raise SettingsError([f"journal.path: {error}"]) from error
+    _warn_of_room(chosen, int(journal.info()["disk_bytes"]))
     return journal
+
+
+def _warn_of_room(chosen: JournalOptions, used: int) -> None:
+    try:
+        room = shutil.disk_usage(chosen.path).free + used
+    except OSError:
+        return
+    if room < chosen.max_bytes:
+        _log.warn(
+            "journal.max_bytes is {most}, and its disk has room for {room:.0f} MiB: where it is full, senders wait",
+            most=str(chosen.max_bytes),
+            room=room / (1 << 20),
+        )
 
 
 def on_disk(journal: IJournal) -> Any:
@@ -100,11 +116,25 @@ def start_of(journal: IJournal, handler: HandlerSettings) -> int | None:
     return position
 
 
+def expire_gone(journal: IJournal, name: str, counters: HandlerCounters) -> None:
+    """Count as expired what a cursor has yet to pass and the journal has not any more: it held nothing for a while."""
+    disk = on_disk(journal)
+    gone = 0 if disk is None else disk.first - disk.reader(name).position
+    if gone > 0:
+        disk.commit_cursor(name, disk.first)
+        counters.expired += gone
+        _log.warn(
+            "{gone} frames that handler {name} had yet to get are not in the journal any more", gone=gone, name=name
+        )
+
+
 def look(journal: Any, handlers: Mapping[str, HandlerSettings]) -> Found:
     """What the journal has for these handlers, before they get their cursors."""
     cursors: Sequence[Cursor] = journal.cursors()
     known = {cursor.name: cursor for cursor in cursors}
-    behind = [journal.head - known[name].position for name in handlers if name in known]
+    starts = {name: start_of(journal, handler) for name, handler in handlers.items() if name not in known}
+    starts |= {name: known[name].position for name in handlers if name in known}
+    behind = [journal.head - start for start in starts.values() if start is not None]
     return Found(
         backlog=max(behind, default=0),
         # A replay has a cursor of its own, which its handler's name begins.

@@ -14,7 +14,7 @@ from eventserver.admin.control import Control
 from eventserver.cli._control import CommandError, Local
 from eventserver.interfaces import Parked
 from eventserver.journal import offline
-from eventserver.replaying import MARK, ReplayFile
+from eventserver.replaying import MARK, ReplayError, ReplayFile, ReplayRecord
 
 
 def _now() -> dt.datetime:
@@ -43,17 +43,43 @@ class Offline(Local):
 
 
 class _NoReplays:
-    """There are no handlers here: what is to be tried again waits in the journal."""
+    """There are no handlers here: what is to be tried again waits in the journal, and no replay goes on."""
 
     def __init__(self, journal: Any) -> None:
         self._journal = journal
+
+    def _file(self) -> ReplayFile:
+        file = ReplayFile(self._journal.files / "replays.json")
+        file.read()
+        return file
+
+    def all(self) -> list[ReplayRecord]:
+        return list(self._file().replays.values())
+
+    def position(self, record: ReplayRecord) -> int:
+        for cursor in self._journal.cursors():
+            if cursor.name == record.cursor:
+                reached: int = cursor.position
+                return max(record.start, min(reached, record.end))
+        return record.end if record.state == "done" else record.start
+
+    def cancel(self, id: str) -> ReplayRecord:
+        file = self._file()
+        record = file.replays[id]
+        if record.state != "running":
+            raise ReplayError(f"replay {id!r} has ended ({record.state})")
+        record.state, record.ended = "cancelled", _now()
+        # The cursor last, as the server does it: one that is left behind is dropped at the next start.
+        file.write()
+        if any(cursor.name == record.cursor for cursor in self._journal.cursors()):
+            self._journal.drop_reader(record.cursor)
+        return record
 
     def take_back(self, parked: Sequence[Parked]) -> list[str]:
         names = sorted({one.handler for one in parked})
         if any(MARK in name for name in names):
             # A replay that has ended is to go on with these.
-            file = ReplayFile(self._journal.files / "replays.json")
-            file.read()
+            file = self._file()
             for name in names:
                 if MARK in name:
                     file.reopen(name, self._journal.committed, _now())

@@ -57,7 +57,7 @@ def replay(arguments: argparse.Namespace) -> int:
     try:
         work = _checked(arguments)
         with target(arguments) as server:
-            if not server.live:
+            if not server.live and arguments.action is None:
                 raise CommandError("no server answers; a replay needs a running one, with its handlers")
             return int(work(arguments, server))
     except CommandError as error:

@@ -107,8 +107,17 @@ class Ending(Recovering):
 
     def _not_read(self, failure: Failure) -> None:
         """What comes next could not be fetched: it is not forgotten, but fetched again."""
-        self._unreadable = f"the journal cannot be read: {failure.getErrorMessage()}"
-        self._thinned.error("unread", "handler {name}: {why}", name=self.name, why=self._unreadable)
+        self._stall(f"the journal cannot be read: {failure.getErrorMessage()}")
+
+    def _not_made(self, failure: Failure) -> None:
+        """What comes next could not be made ready for the handler: the cursor stays, and it is tried again."""
+        where = failure.getBriefTraceback()
+        self._thinned.error("unmade", "handler {name}: its events cannot be made: {where}", name=self.name, where=where)
+        self._stall(f"its events cannot be made: {failure.getErrorMessage()}")
+
+    def _stall(self, why: str) -> None:
+        self._unreadable = why
+        self._thinned.error("unread", "handler {name}: {why}", name=self.name, why=why)
         if self._started and self._reading_timer is None:
             self._reading_timer = self._reactor.callLater(READ_AGAIN, self._read_again)
 

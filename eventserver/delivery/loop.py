@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from eventserver.counters import HandlerCounters
 from eventserver.delivery.calling import Caller, Outcome, Turns
@@ -227,6 +228,9 @@ class Delivery(Ending):
             while self._started and self._step() and not (self._drained is None and self._at_rest()):
                 if self._timer is None and not self._calling and self._seconds() >= until:
                     self._wait(0)
+        except Exception:
+            # A step or a decoder of somebody's that raises is this handler's trouble, and nobody else's.
+            self._not_made(Failure())
         finally:
             self._running = False
         if self._drained is not None or self._finished is not None:

@@ -127,11 +127,22 @@ class PileBuilder:
                 continue
             if self._as_frames and pile.decoded >= max_events:
                 break
-            taken = self._take(pile, entry, max_events, self._max_bytes - size)
+            try:
+                taken = self._take(pile, entry, max_events, self._max_bytes - size)
+            except Exception:
+                self._give_back(pile)
+                raise
             if not taken:
                 break
             size += taken
         return pile if pile.end > pile.start else None
+
+    def _give_back(self, pile: Pile) -> None:
+        """A pile comes to nothing: what is in it comes again with the next."""
+        for entry in reversed(pile.entries):
+            if not self._queue or self._queue[0] is not entry:
+                self._queue.appendleft(entry)
+        self._next = pile.start
 
     def _read(self) -> bool:
         """Whether there are entries in the queue now; otherwise `ready` is called when some have come."""

@@ -22,6 +22,7 @@ from eventserver.journal._window import Window
 class Bookkeeping:
     """The part of `SqliteJournal` that is in `meta.db`; see `IDurableJournal` for what the methods promise."""
 
+    committed: int
     max_dead_bytes: int
     _catalog: Catalog
     _committer: Committer
@@ -170,7 +171,9 @@ class Bookkeeping:
         now = self._keeper.time()
         for key, position in keys:
             self._remembered.add(scope, key, position, now)
-        self._committer.remember([(scope, key, position) for key, position in keys])
+        # What is on disk already will have no row: these are in `meta.db` soon.
+        committed = self.committed
+        self._committer.remember([(scope, key, position) for key, position in keys if position > committed])
         self._keeper.touch()
 
     # Settings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.logger import Logger
@@ -168,3 +168,12 @@ class Committer:
         if accepting != self.accepting or force:
             self.accepting = accepting
             self._changed()
+
+
+def tell(callbacks: Iterable[Callable[[], None]], log: Logger) -> None:
+    """Call all of them: one that raises must not keep the others from what they wait for."""
+    for callback in callbacks:
+        try:
+            callback()
+        except Exception:
+            log.failure("journal: somebody failed who was told of a commit")

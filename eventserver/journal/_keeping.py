@@ -74,7 +74,7 @@ class Keeper:
         self._log = log
         self._timer: Any = None
         self._look: Any = None
-        self._writing = self._freeing = self._free_later = False
+        self._writing = self._freeing = False
         self._again = self._stopped = False
         self._waiting: list[Deferred[None]] = []
         self._started = (0.0, 0.0)
@@ -129,7 +129,8 @@ class Keeper:
             # A new cursor at the head may be before what is committed; a crash takes what lies between.
             position = min(position, committed)
             record = self.cursors.get(name)
-            if record is None or record.position != position or record.seen < now - SEEN or record.expired:
+            unchanged = record is not None and record.position == position and not (record.expired or record.left)
+            if record is None or not unchanged or record.seen < now - SEEN:
                 self.cursors[name] = record = CursorRecord(position, now)
                 changes[CURSOR, name] = encode(record)
         changes.update(self._failed.changes)
@@ -146,14 +147,12 @@ class Keeper:
         self._again = False
         changes, waiting = self.collect(), self._waiting
         self._waiting = []
-        self._executor.submit(
-            lambda: self._store.flush(changes), lambda outcome: self._written(outcome, changes, waiting)
-        )
+        self._executor.submit(lambda: self._store.flush(changes), lambda outcome: self._written(outcome, waiting))
 
-    def _written(self, outcome: object, changes: Changes, waiting: list[Deferred[None]]) -> None:
+    def _written(self, outcome: object, waiting: list[Deferred[None]]) -> None:
         self._writing = False
         if isinstance(outcome, Failure):
-            self._not_written(outcome, changes)
+            self._not_written(outcome)
         else:
             self._well()
         for done in waiting:
@@ -161,8 +160,6 @@ class Keeper:
                 done.errback(outcome)
             else:
                 done.callback(None)
-        if self._free_later and not isinstance(outcome, Failure):
-            self.free()
         if self._waiting:
             self._write()
         elif self._again:
@@ -174,8 +171,8 @@ class Keeper:
             self.unwell = None
             self.changed()
 
-    def _not_written(self, failure: Failure, changes: Changes) -> None:
-        self.changes = {**changes, **self.changes}
+    def _not_written(self, failure: Failure) -> None:
+        # The store has kept the changes, and writes them with the next.
         if self.unwell is None:
             self._log.error("journal: cursors cannot be written: {reason}", reason=failure.getErrorMessage())
             self.unwell = failure.getErrorMessage()
@@ -190,7 +187,7 @@ class Keeper:
 
         def sealed(disk: int | Failure | None) -> None:
             segment = self._catalog.get(first)
-            if isinstance(disk, Failure):
+            if isinstance(disk, Failure) and segment is not None:
                 self._unsealed.add(first)
             if segment is None or isinstance(disk, Failure) or disk is None:
                 return
@@ -233,7 +230,7 @@ class Keeper:
         def freed(outcome: object) -> None:
             self._freeing = False
             if isinstance(outcome, Failure):
-                self._not_written(outcome, changes)
+                self._not_written(outcome)
                 return
             self._forget(segments)
 
@@ -253,7 +250,7 @@ class Keeper:
             for first in list(self._unsealed):
                 self._unsealed.discard(first)
                 self.seal(first)
-        if self.changes:
+        if self.changes or self.unwell is not None:
             self.touch()
 
     def _expire_cursors(self) -> None:
@@ -261,7 +258,14 @@ class Keeper:
         if self._reactor.seconds() - self._started[1] < GRACE:
             return
         for name, record in list(self.cursors.items()):
-            if name not in self._window.readers and not record.expired and record.seen + self.retention < now:
+            if name in self._window.readers or record.expired:
+                continue
+            if not record.left:
+                # Counted from here: while no server ran nobody could see that its handler is not there.
+                self.cursors[name] = record = msgspec.structs.replace(record, left=now)
+                self.changes[CURSOR, name] = encode(record)
+                self.touch()
+            if record.left + self.retention < now:
                 self._log.warn(
                     "journal: the cursor of {name} holds nothing any more: no handler has had it for {retention:g} s",
                     name=name,

@@ -107,8 +107,8 @@ class Meta:
     def _read(self) -> bool:
         """Read all records that are sound; returns whether all were."""
         assert self._connection is not None
-        checked = self._connection.pragma("quick_check")
-        whole = checked == "ok"
+        # Not the quick one: a record that the index does not have could be there twice later on.
+        whole = self._connection.pragma("integrity_check") == "ok"
         reached = -1
         while True:
             try:

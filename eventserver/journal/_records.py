@@ -17,11 +17,15 @@ T = TypeVar("T")
 
 
 class CursorRecord(msgspec.Struct, array_like=True):
-    """A cursor on disk. `seen` is when a handler last had it, in seconds since 1970; `expired`: it holds nothing."""
+    """A cursor on disk. `seen` is when a handler last had it, in seconds since 1970; `expired`: it holds nothing.
+
+    `left` is when a server first ran without a handler for it; 0 while there is one.
+    """
 
     position: int
     seen: float
     expired: bool = False
+    left: float = 0.0
 
 
 class SegmentRecord(msgspec.Struct, array_like=True):

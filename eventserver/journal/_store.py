@@ -11,7 +11,7 @@ import apsw
 
 from eventserver.event import Batch
 from eventserver.journal._disk import DISK_ERRORS, Disk, is_full
-from eventserver.journal._meta import Meta, Name
+from eventserver.journal._meta import Changes, Meta, Name
 from eventserver.journal._reading import Piece, read_piece
 from eventserver.journal._rows import Head, Key, Row, pack
 from eventserver.journal._segment import SegmentFile, first_of, name_of
@@ -63,6 +63,7 @@ class Store:
         self._point = point
         self._full_segments: dict[int, SegmentFile] = {}
         self._to_seal: list[int] = []
+        self._owed: Changes = {}
 
     # Appending
 
@@ -183,14 +184,19 @@ class Store:
             return None
 
     def flush(self, changes: Mapping[Name, bytes | None]) -> None:
-        """Write records of `meta.db`."""
+        """Write records of `meta.db`, together with those that could not be written before.
+
+        More may have been asked for by then: a cursor must not be on disk without what it left behind as parked.
+        """
         self._point("cursor-commit")
+        self._owed.update(changes)
         try:
-            self.meta.write(changes)
+            self.meta.write(self._owed)
         except DISK_ERRORS as error:
             if is_full(error):
                 self._filled()
             raise
+        self._owed = {}
 
     def free(self, firsts: Collection[int], damaged: Collection[int], changes: Mapping[Name, bytes | None]) -> None:
         """Unlink segments, after the cursors that passed them are durable; damaged ones are put apart."""
@@ -249,6 +255,9 @@ class Store:
         for first in list(self._full_segments):
             with contextlib.suppress(*DISK_ERRORS):
                 self.seal(first)
+        for file in self._full_segments.values():
+            file.abandon()
+        self._full_segments.clear()
         try:
             if self.active is not None:
                 self.active.seal(lambda name: None)

@@ -17,7 +17,7 @@ from eventserver.event import Batch
 from eventserver.interfaces import Entry, Parked
 from eventserver.journal._bookkeeping import Bookkeeping
 from eventserver.journal._catalog import Catalog, Ranges
-from eventserver.journal._committing import Committer, Group
+from eventserver.journal._committing import Committer, Group, tell
 from eventserver.journal._disk import DISK_ERRORS, Disk
 from eventserver.journal._executor import Executor, ThreadExecutor
 from eventserver.journal._failed import Failed
@@ -269,10 +269,7 @@ class SqliteJournal(Bookkeeping):
         self._keeper.touch()
         if self._unwritten >= LOG_MOST:
             self._maintain()
-        for callback in self._on_commit:
-            callback()
-        for reader in ready:
-            reader.ready()
+        tell([*self._on_commit, *(reader.ready for reader in ready)], self._log)
 
     def _idle(self) -> None:
         if self._closed is not None:

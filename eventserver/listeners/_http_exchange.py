@@ -238,7 +238,9 @@ class Exchange:
             return
         if failure is not None:
             self._refuse_stored(f"not acknowledged: {failure.getErrorMessage()}")
-        elif self._replies:
+            return
+        self.counters.acknowledged += self._accepted + self._duplicates
+        if self._replies:
             replies = self._replies
             self._answer(200, b"\n".join(replies), _type_of(replies))
         else:

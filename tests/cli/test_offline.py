@@ -74,6 +74,25 @@ def test_a_dead_letter_of_the_handler_is_tried_when_the_server_starts(disk: Disk
     life.close()
 
 
+def test_a_replay_that_runs_is_listed_and_cancelled(disk: Disk, shell: Shell) -> None:
+    life = Life(disk)
+    life.put("a", "b")
+    life.begin(rate=0.01)
+    life.run(1)
+    life.close()
+    [found] = shell.json("replay", "list")
+    assert (found["id"], found["state"], found["to"]) == ("1", "running", 2)
+    assert "needs a running one" in shell.run("replay", "--handler", "h", "--from", "0", code=1)
+    assert shell.run("replay", "cancel", "1").startswith("replay 1 cancelled: ")
+    assert "replay '1' has ended (cancelled)" in shell.run("replay", "cancel", "1", code=1)
+    assert "there is no replay '7'" in shell.run("replay", "cancel", "7", code=1)
+    assert [cursor["name"] for cursor in shell.json("journal", "cursors")] == ["h"]
+    life = Life(disk)
+    life.run(200)
+    assert [record.state for record in life.replays.all()] == ["cancelled"]
+    life.close()
+
+
 def test_cursors_are_renamed_and_dropped(disk: Disk, shell: Shell) -> None:
     life = Life(disk)
     life.put("a", "b")

@@ -90,7 +90,7 @@ def test_what_the_server_refuses_ends_with_1(commands: Commands, handler: Keeper
 
 def test_it_needs_a_server(commands: Commands, handler: Keeper) -> None:
     commands.live = False
-    code, _, err = commands.run("replay", "list")
+    code, _, err = commands.run("replay", "--handler", "h", "--from", "0")
     assert (code, err) == (
         1,
         "eventserver replay: no server answers; a replay needs a running one, with its handlers\n",

@@ -141,8 +141,8 @@ class FakeJournal:
         passing: bool = False,
     ) -> FakeReader:
         if name not in self.readers:
-            stands = self.kept.cursors.get(name, self.head if position is None else position)
-            self.readers[name] = FakeReader(name, self, max(self.first, stands))
+            stands = max(self.first, self.head if position is None else position)
+            self.readers[name] = FakeReader(name, self, self.kept.cursors.get(name, stands))
             self.readers[name].passing = passing
         return self.readers[name]
 

@@ -432,6 +432,18 @@ def test_durable_is_promised_when_the_group_commit_is_done(world: World) -> None
     world.deliveries[0].stop()
 
 
+def test_delivered_is_never_promised_before_durable(world: World) -> None:
+    """Also where there is nobody to be waited for."""
+    world.journal.hold = True
+    world.add(Recorder(), required_for_ack=False)
+    world.put("a")
+    told: list[Any] = []
+    world.intake.watch("delivered", 1, told.append)
+    assert told == []
+    world.journal.commit()
+    assert told == [None]
+
+
 def test_the_last_of_what_was_read_is_taken_beyond_the_bound() -> None:
     world = World(journal=FakeJournal(max_bytes=5_000))
     listener = Listener()

@@ -265,3 +265,28 @@ def test_frames_of_other_listeners_between_two_in_flight_are_counted_once(world:
     second.callback(None)
     assert (delivery.counters.passed, delivery.passed_since_start()) == (10, 10)
     world.check()
+
+
+def test_a_step_that_raises_stalls_its_own_handler_only_and_loses_nothing() -> None:
+    world = World()
+    ill = [True]
+
+    def step(events: Any) -> Any:
+        if ill and any(event.message == "poison" for event in events):
+            raise RuntimeError("no such field")
+        return list(events)
+
+    stalled, other = Recorder(), Recorder()
+    delivery = world.add(stalled, name="stalled", select=step, start=False)
+    world.add(other, name="other")
+    for line in ("good", "poison", "later"):
+        world.put(line)
+    delivery.start()
+    assert other.done == ["good", "poison", "later"]
+    assert stalled.done == []
+    assert delivery.unwell == "its events cannot be made: no such field"
+    ill.clear()
+    world.clock.advance(1)
+    assert stalled.done == ["good", "poison", "later"]
+    assert delivery.unwell is None
+    world.check()

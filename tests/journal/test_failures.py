@@ -307,3 +307,55 @@ def test_meta_that_another_program_looks_at_is_not_damage(tmp_path: Path) -> Non
     again = world.open()
     assert again.reader("h").position == 1
     assert not (tmp_path / "0" / "quarantine").exists()
+
+
+def test_a_cursor_is_never_written_without_the_failed_event_that_it_passed(faulty: tuple[World, Faults]) -> None:
+    """The disk is full for the first of two writes under way; the ballast makes room for the second."""
+    world, faults = faulty
+    journal = world.open(segment_bytes=2000, retention=0.0)
+    journal.reader("h", 0)
+    for _ in range(8):
+        world.append(journal, b"x" * 900)
+    world.clock.advance(1)
+    writer = world.executors["journal-writer"]
+    writer.held = True
+    journal.commit_cursor("h", 1, [parked("B1-0")])
+    world.clock.advance(0.2)
+    journal.commit_cursor("h", 8)
+    journal._keeper.free(pressed=True)
+    assert len(writer) == 2
+    faults.full = True
+    writer.run(1)
+    faults.full = False
+    writer.run()
+    world.crash(journal)
+    again = world.open()
+    assert (again.reader("h").position, len(again.dead())) == (8, 1)
+    again.close()
+
+
+def test_a_journal_that_is_closed_while_the_disk_is_full_lets_go_of_all_its_files(
+    faulty: tuple[World, Faults],
+) -> None:
+    world, faults = faulty
+    journal = world.open(segment_bytes=2000, ballast=4096)
+    journal.reader("h")
+    writer = world.executors["journal-writer"]
+    writer.held = True
+    for _ in range(6):
+        world.append(journal, b"x" * 900)
+        writer.run(1)
+    while not journal._store._full_segments:
+        world.append(journal, b"x" * 900)
+        writer.run(1)
+    faults.full = True
+    closed: list[Any] = []
+    journal.close().addBoth(closed.append)
+    writer.held = False
+    writer.run()
+    wait(world, 5)
+    assert closed == [None]
+    faults.full = False
+    again = world.open()
+    assert again.info()["lost"] == 0
+    again.close()

@@ -246,7 +246,7 @@ def test_a_cursor_without_a_handler_holds_for_a_while(tmp_path: Path) -> None:
     assert again.oldest() == []
     changed: list[int] = []
     again.on_change(lambda: changed.append(again.size))
-    for _ in range(10):
+    for _ in range(11):
         world.clock.advance(60)
     world.clock.advance(2)
     assert changed[-1] == again.size == 0
@@ -255,6 +255,33 @@ def test_a_cursor_without_a_handler_holds_for_a_while(tmp_path: Path) -> None:
     assert gone.position == 0
     assert [entry.end for entry in read_all(gone)] == [4000]
     again.close()
+
+
+def test_the_time_in_which_no_server_ran_takes_nothing_from_a_cursor(tmp_path: Path) -> None:
+    """After a long weekend a handler that is misspelt today has its whole `retention` to come back."""
+    world = World(tmp_path, max_bytes=64 << 20, segment_bytes=1_000_000, retention=600.0)
+    journal = world.open()
+    journal.reader("gone")
+    fill(world, journal, 4)
+    journal.close()
+    world.clock.advance(6000)
+    again = world.open()
+    for _ in range(9):
+        world.clock.advance(60)
+    again.close()
+    third = world.open()
+    assert third.reader("gone").position == 0
+    assert third.first == 0
+    world.clock.advance(1)
+    third.close()
+    fourth = world.open()
+    for _ in range(10):
+        world.clock.advance(60)
+    assert fourth.size, "while it was there nothing was counted against it"
+    for _ in range(2):
+        world.clock.advance(60)
+    assert not fourth.size
+    fourth.close()
 
 
 def test_cursors_are_renamed_and_dropped_unless_a_handler_has_them(world: World) -> None:
@@ -492,4 +519,33 @@ def test_what_does_not_fit_into_msgpack_is_committed_all_the_same(world: World) 
     again = world.open()
     reader = again.reader("h", 0)
     assert frames_of(read_all(reader)) == [b"a"]
+    again.close()
+
+
+def test_whoever_fails_when_told_of_a_commit_keeps_nobody_else_from_it(world: World, logged_failures: Any) -> None:
+    journal = world.open()
+    told: list[str] = []
+
+    def fails() -> None:
+        raise RuntimeError("no")
+
+    journal.on_commit(fails)
+    journal.on_commit(lambda: told.append("commit"))
+    journal.reader("bad", 0).ready = fails
+    journal.reader("good", 0).ready = lambda: told.append("good")
+    world.append(journal, b"a")
+    assert told == ["commit", "good"]
+    assert len(logged_failures(RuntimeError)) == 2
+    journal.close()
+
+
+def test_keys_of_frames_that_are_on_disk_wait_for_no_commit(world: World) -> None:
+    journal = world.open()
+    end = world.append(journal, b"a")
+    journal.remember("requests", [(f"key-{number}", end) for number in range(100)])
+    assert not journal._committer._keys
+    world.clock.advance(1)
+    world.crash(journal)
+    again = world.open()
+    assert again.recall("requests", "key-99") == end
     again.close()

@@ -140,8 +140,10 @@ def test_200_comes_when_it_is_acknowledged(level: str) -> None:
     peer.post(b"x")
     assert peer.answers() == []
     assert world.intake.levels == [level]
+    assert world.counters.acknowledged == 0
     world.intake.deliver()
     assert peer.answer().status == 200
+    assert world.counters.acknowledged == 1
 
 
 def test_memory_waits_for_nothing() -> None:

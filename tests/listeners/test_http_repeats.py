@@ -44,6 +44,7 @@ def test_a_repeated_request_is_answered_and_stored_once(world: World) -> None:
     assert world.frames == [b"1", b"2"]
     assert world.counters.duplicates == 2
     assert world.counters.received == 2
+    assert world.counters.acknowledged == 4
 
 
 def test_a_repeat_in_another_encoding_is_a_repeat(world: World) -> None:

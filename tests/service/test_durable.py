@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from eventserver import building, journaling, options
 from eventserver.counters import HandlerCounters, ListenerCounters
@@ -195,6 +196,7 @@ def test_a_new_handler_begins_where_it_says(read_from: str, expected: list[str])
     second = Server(first.kill(), handlers={"new": {"read_from": read_from}})
     assert second.messages("new") == expected
     assert second.parts.found is not None
+    assert second.parts.found.backlog >= len(expected)
     assert second.parts.found.new == ("new",)
     acked(second, b"c")
     assert second.messages("new") == [*expected, "c"]
@@ -217,6 +219,23 @@ def test_a_handler_that_the_journal_knows_goes_on_whatever_read_from_says() -> N
     first.journal.write()
     second = Server(first.kill(), handlers={"h": {"read_from": "beginning"}})
     assert second.messages() == []
+    second.check()
+
+
+def test_frames_that_went_before_their_handler_came_back_are_counted_as_expired() -> None:
+    first = Server()
+    first.waits = True
+    first.journal.write()
+    acked(first, b"a", b"b")
+    acked(first, b"c")
+    journal = first.kill()
+    journal.entries = [entry for entry in journal.entries if entry.batch.frames != (b"a",)][-1:]
+    journal.first = journal.entries[0].first
+    assert journal.first > 0
+    second = Server(journal)
+    assert second.messages() == ["c"]
+    counters = second.parts.deliveries["h"].counters
+    assert (counters.pending_at_start, counters.expired, counters.passed) == (3, 2, 1)
     second.check()
 
 
@@ -247,6 +266,24 @@ def test_a_full_journal_names_the_cursor_that_no_handler_has() -> None:
     assert reason == (
         "the journal is full: listeners are paused; it keeps what is before the cursors of old, which no handler has"
     )
+
+
+@pytest.mark.parametrize(("max_bytes", "warned"), [("1 MiB", False), ("1000000 GiB", True)])
+def test_a_disk_that_is_smaller_than_the_journal_is_said(max_bytes: str, warned: bool, tmp_path: Path) -> None:
+    lines: list[str | None] = []
+
+    def observe(event: LogEvent) -> None:
+        lines.append(formatEvent(event))
+
+    given = from_mapping({"journal": {"path": str(tmp_path / "journal"), "max_bytes": max_bytes}})
+    globalLogPublisher.addObserver(observe)
+    try:
+        journal = journaling.open_journal(given, Clock(), lambda: dt.datetime.now(dt.UTC), lambda parked: None)
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    journal._store.close({})
+    journal._unlock()
+    assert any("its disk has room for" in (line or "") for line in lines) == warned
 
 
 def test_the_start_up_line_tells_of_the_backlog() -> None:
