@@ -21,7 +21,8 @@ from unittest import mock
 
 from eventserver.delivery.loop import Delivery
 from eventserver.intake import Intake
-from eventserver.journal import _disk
+from eventserver.journal import _disk, _reading, _rows
+from eventserver.journal._rows import Head
 from eventserver.journal._segment import SegmentFile
 from eventserver.journal._store import Store
 
@@ -78,6 +79,29 @@ def commit_late() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def failed_commit_acknowledged() -> Iterator[None]:
+    """A commit that failed counts as one that did not."""
+    write = SegmentFile.write
+
+    def carefree(self: SegmentFile, rows: Any, point: Any) -> None:
+        with contextlib.suppress(*_disk.DISK_ERRORS):
+            write(self, rows, point)
+
+    with mock.patch.object(SegmentFile, "write", carefree):
+        yield
+
+
+@contextlib.contextmanager
+def no_checksums() -> Iterator[None]:
+    """What is read is believed."""
+    with (
+        mock.patch.object(_reading, "read_batches", lambda row, frames: _rows._batches.decode(row[9])),
+        mock.patch.object(_reading, "read_head", lambda row: Head(*row[:4], {}, [])),
+    ):
+        yield
+
+
+@contextlib.contextmanager
 def unlink_before_cursor_commit() -> Iterator[None]:
     """Segments are gone before the cursors that passed them are durable."""
 
@@ -106,6 +130,8 @@ BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "cursor before handler": cursor_before_handler,
     "no folder sync": no_folder_sync,
     "commit late": commit_late,
+    "failed commit acknowledged": failed_commit_acknowledged,
+    "no checksums": no_checksums,
     "unlink before cursor commit": unlink_before_cursor_commit,
 }
 

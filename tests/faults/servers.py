@@ -80,19 +80,6 @@ class Killed(Server):
             os.killpg(self.pid, signal.SIGKILL)
         self.wait()
 
-    def balanced(self, **gets: Sequence[str]) -> Metrics:
-        """As for any server, but what waited at the start is passed, too. For handlers that get everything."""
-        waited = re.search(r"(\d+) frames? waits? for", self.output())
-        at_start = int(waited[1]) if waited else 0
-        deadline = time.monotonic() + 5
-        while True:
-            metrics = self.metrics()
-            metrics.journaled_before = at_start
-            if not (problems := metrics.problems(gets)):
-                return metrics
-            if time.monotonic() > deadline:
-                pytest.fail("\n".join([*problems, self.output()[-5000:]]), pytrace=False)
-
     def ends(self, within: float) -> bool:
         """Waits for its end, at most so many seconds; whether it came."""
         try:

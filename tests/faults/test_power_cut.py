@@ -6,6 +6,7 @@ import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,6 +86,32 @@ def test_planted_bugs_are_found_by_power_cuts(fast_folder: Path, bug: str, figur
     pytest.fail(f"{bug} was not found by 500 power cuts", pytrace=False)
 
 
+def fail_call(folder: Path, kind: str, number: int, **options: Any) -> tuple[list[str], int]:
+    """A workload in which a call fails, and power cuts after it.
+
+    Returns what is wrong afterwards, and how many calls failed.
+    """
+    root = folder / "disk"
+    root.mkdir()
+    disk = CrashingDisk(root)
+    chance = random.Random(number)
+    with disk.patched():
+        simulation = Simulation(disk, number, **options)
+        counted = disk.faults.syncs if kind == "sync" else disk.faults.writes
+        nth = {counted + chance.randint(1, 60)}
+        disk.faults.fail_sync, disk.faults.fail_write = (nth, set()) if kind == "sync" else (set(), nth)
+        simulation.run(120)
+    wrong: list[str] = []
+    images = DiskImages(disk.log)
+    for point in (*images.points(4, chance, len(disk.log) // 2), len(disk.log)):
+        images.go_to(point)
+        images.write_image(folder / "image", chance)
+        found, _ = problems_after(folder / "image" / "journal", images.marks)
+        wrong += [f"fault {number} of {kind}, cut before line {point}: {each}" for each in found]
+    shutil.rmtree(root)
+    return wrong, disk.faults.failed
+
+
 @pytest.mark.parametrize("kind", ["sync", "write"])
 def test_r10_the_nth_call_fails(fast_folder: Path, kind: str, figures: Figures) -> None:
     """R10: EIO for the Nth fsync, a short write for the Nth write: what was acknowledged survives a power cut then."""
@@ -92,32 +119,26 @@ def test_r10_the_nth_call_fails(fast_folder: Path, kind: str, figures: Figures) 
     wrong: list[str] = []
     failed = 0
     for number in range(1, faults + 1):
-        root = fast_folder / "disk"
-        root.mkdir()
-        disk = CrashingDisk(root)
-        chance = random.Random(number)
-        with disk.patched():
-            simulation = Simulation(disk, number)
-            counted = disk.faults.syncs if kind == "sync" else disk.faults.writes
-            nth = {counted + chance.randint(1, 60)}
-            disk.faults.fail_sync, disk.faults.fail_write = (nth, set()) if kind == "sync" else (set(), nth)
-            simulation.run(120)
-            failed += disk.faults.failed
-        images = DiskImages(disk.log)
-        for point in (*images.points(4, chance, len(disk.log) // 2), len(disk.log)):
-            images.go_to(point)
-            images.write_image(fast_folder / "image", chance)
-            found, _ = problems_after(fast_folder / "image" / "journal", images.marks)
-            wrong += [f"fault {number} of {kind}, cut before line {point}: {each}" for each in found]
-        shutil.rmtree(root)
+        found, times = fail_call(fast_folder, kind, number)
+        wrong += found
+        failed += times
     assert wrong == [], "\n".join(wrong[:20])
     assert failed >= faults / 2
     figures(f"R10 the Nth {kind} fails: {failed} failures, {5 * faults} power cuts after them, 0 acknowledged lost")
 
 
+def test_a_planted_bug_is_found_by_failing_calls(fast_folder: Path, figures: Figures) -> None:
+    """A commit that failed and is acknowledged all the same is found within 40 failures."""
+    with planted("failed commit acknowledged"):
+        runs = (fail_call(fast_folder, "sync", number, window=32 << 20)[0] for number in range(1, 41))
+        wrong = next(filter(None, runs), [])
+    assert wrong
+    figures(f"planted: failed commit acknowledged: found by failing syncs ({wrong[0]})")
+
+
 def test_r9_a_full_disk_and_power_cuts(fast_folder: Path, figures: Figures) -> None:
     """R9 on the simulated disk: it is full for a while, again and again; it goes on, and power cuts find all of it."""
-    runs = scaled(10, 200)
+    runs = scaled(30, 300)
     wrong: list[str] = []
     failed = 0
     for seed in range(runs):
@@ -170,38 +191,60 @@ def test_r11_damaged_records(fast_folder: Path, figures: Figures) -> None:
     figures(f"R11 damaged meta.db: {damages} of {damages} start, no frame is skipped")
 
 
-def test_r11_damaged_segments(fast_folder: Path, figures: Figures) -> None:
-    """R11: a flipped bit or a cut anywhere in a closed store: it starts, and what is lost is reported, to the frame.
-
-    Nothing wrong is ever delivered.
-    """
+@pytest.fixture
+def closed_store(fast_folder: Path) -> tuple[Path, int]:
+    """A journal with many segments, closed well, and its head."""
     whole = fast_folder / "whole"
     whole.mkdir()
-    disk = CrashingDisk(whole)
-    simulation = Simulation(disk, 11, retention=3600.0)
+    simulation = Simulation(CrashingDisk(whole), 11, retention=3600.0)
     for _ in range(400):
         simulation.append()
         simulation.work()
         simulation.at.clock.advance(0.01)
     simulation.close()
-    head = simulation.journal.head
-    segments = sorted((whole / "journal").rglob("seg-*.db"))
-    assert len(segments) > 3
+    assert len(list((whole / "journal" / "0").glob("seg-*.db"))) > 3
+    return whole, simulation.journal.head
+
+
+def test_r11_damaged_segments(fast_folder: Path, closed_store: tuple[Path, int], figures: Figures) -> None:
+    """R11: a flipped bit or a cut anywhere in a closed store: it starts, and what is lost is reported, to the frame.
+
+    Nothing wrong is ever delivered.
+    """
     chance = random.Random(11)
     damages = scaled(150, 1000)
     losing = 0
-    for number in range(damages):
-        folder = fast_folder / "damaged"
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(whole, folder)
-        victim = chance.choice(sorted((folder / "journal").rglob("seg-*.db")))
-        what = _damage(victim, chance)
-        delivered, reported = _read_damaged(folder / "journal", head)
-        missing = head - delivered
+    for _ in range(damages):
+        wrong, missing = damage_segment(fast_folder, closed_store, chance)
+        assert wrong is None
         losing += missing > 0
-        assert missing == reported, f"damage {number}, {what}: {missing} missing, {reported} reported"
     figures(f"R11 damaged segments: {damages} of {damages} start; {losing} lost frames, each reported to the frame")
     assert losing
+
+
+def test_a_planted_bug_is_found_by_damage(fast_folder: Path, closed_store: tuple[Path, int], figures: Figures) -> None:
+    """Without checksums wrong frames are delivered, or frames are missing that nobody reports."""
+    chance = random.Random(11)
+    with planted("no checksums"):
+        runs = (damage_segment(fast_folder, closed_store, chance)[0] for _ in range(150))
+        found = next(filter(None, runs), None)
+    assert found
+    figures(f"planted: no checksums: found by damage ({found})")
+
+
+def damage_segment(folder: Path, closed_store: tuple[Path, int], chance: random.Random) -> tuple[str | None, int]:
+    """Damages a segment in a copy of the store: what is wrong then, and how many frames are missing."""
+    whole, head = closed_store
+    damaged = folder / "damaged"
+    shutil.rmtree(damaged, ignore_errors=True)
+    shutil.copytree(whole, damaged)
+    what = _damage(chance.choice(sorted((damaged / "journal" / "0").glob("seg-*.db"))), chance)
+    try:
+        delivered, reported = _read_damaged(damaged / "journal", head)
+    except AssertionError as error:
+        return f"{what}: {error}", 0
+    missing = head - delivered
+    return None if missing == reported else f"{what}: {missing} missing, {reported} reported", missing
 
 
 def _damage(path: Path, chance: random.Random) -> str:
