@@ -14,7 +14,8 @@ from eventserver.admin.control import Control
 from eventserver.cli._control import CommandError, Local
 from eventserver.interfaces import Parked
 from eventserver.journal import offline
-from eventserver.replaying import MARK, ReplayError, ReplayFile, ReplayRecord
+from eventserver.replaying import MARK, ReplayError, ReplayFile, ReplayRecord, ReplayRequest
+from eventserver.replaying.requests import check, range_of
 
 
 def _now() -> dt.datetime:
@@ -43,7 +44,7 @@ class Offline(Local):
 
 
 class _NoReplays:
-    """There are no handlers here: what is to be tried again waits in the journal, and no replay goes on."""
+    """There are no handlers here: what is to be tried again, or replayed, waits until a server has the journal."""
 
     def __init__(self, journal: Any) -> None:
         self._journal = journal
@@ -62,6 +63,32 @@ class _NoReplays:
                 reached: int = cursor.position
                 return max(record.start, min(reached, record.end))
         return record.end if record.state == "done" else record.start
+
+    async def begin(self, request: ReplayRequest) -> ReplayRecord:
+        check(request)
+        known = [cursor.name for cursor in self._journal.cursors() if MARK not in cursor.name]
+        if request.handler not in known:
+            names = ", ".join(known) or "none"
+            raise ReplayError(f"the journal knows no handler {request.handler!r}; it knows: {names}")
+        file = self._file()
+        if any(one.handler == request.handler and one.state == "running" for one in file.replays.values()):
+            raise ReplayError(f"a replay for handler {request.handler!r} has not ended; cancel it first")
+        start, end = await range_of(request, self._journal)
+        record = ReplayRecord(
+            id=file.new_id(),
+            handler=request.handler,
+            start=start,
+            end=end,
+            match=request.match,
+            rate=request.rate,
+            started=_now(),
+        )
+        file.replays[record.id] = record
+        file.write()
+        return record
+
+    def get(self, id: str) -> ReplayRecord:
+        return self._file().replays[id]
 
     def cancel(self, id: str) -> ReplayRecord:
         file = self._file()

@@ -57,8 +57,8 @@ def replay(arguments: argparse.Namespace) -> int:
     try:
         work = _checked(arguments)
         with target(arguments) as server:
-            if not server.live and arguments.action is None:
-                raise CommandError("no server answers; a replay needs a running one, with its handlers")
+            if not server.live and (arguments.dry_run or arguments.wait):
+                raise CommandError("no server answers; --dry-run and --wait need a running one, with its handlers")
             return int(work(arguments, server))
     except CommandError as error:
         _printing.complain("replay", str(error))
@@ -96,7 +96,7 @@ def _request(arguments: argparse.Namespace) -> dict[str, Any]:
 def _begin(arguments: argparse.Namespace, server: Target) -> int:
     started = server.ask("POST", "/v1/replays", None, _request(arguments))
     if not arguments.wait:
-        _printing.write(_printing.as_json(started) if arguments.json else _started(started))
+        _printing.write(_printing.as_json(started) if arguments.json else _started(started, server.live))
         return 0
     if not arguments.json:
         _printing.write(_started(started))
@@ -107,9 +107,10 @@ def _begin(arguments: argparse.Namespace, server: Target) -> int:
     return 0 if started["state"] == "done" else 1
 
 
-def _started(record: dict[str, Any]) -> str:
+def _started(record: dict[str, Any], live: bool = True) -> str:
     handler = escape_text(record["handler"])
-    return f"replay {record['id']} started: handler {handler}, positions {record['from']} to {record['to']}\n"
+    how = "started" if live else "begins with the server"
+    return f"replay {record['id']} {how}: handler {handler}, positions {record['from']} to {record['to']}\n"
 
 
 def _ended(record: dict[str, Any]) -> str:

@@ -82,7 +82,7 @@ def test_a_replay_that_runs_is_listed_and_cancelled(disk: Disk, shell: Shell) ->
     life.close()
     [found] = shell.json("replay", "list")
     assert (found["id"], found["state"], found["to"]) == ("1", "running", 2)
-    assert "needs a running one" in shell.run("replay", "--handler", "h", "--from", "0", code=1)
+    assert "has not ended" in shell.run("replay", "--handler", "h", "--from", "0", code=1)
     assert shell.run("replay", "cancel", "1").startswith("replay 1 cancelled: ")
     assert "replay '1' has ended (cancelled)" in shell.run("replay", "cancel", "1", code=1)
     assert "there is no replay '7'" in shell.run("replay", "cancel", "7", code=1)
@@ -90,6 +90,27 @@ def test_a_replay_that_runs_is_listed_and_cancelled(disk: Disk, shell: Shell) ->
     life = Life(disk)
     life.run(200)
     assert [record.state for record in life.replays.all()] == ["cancelled"]
+    life.close()
+
+
+def test_a_replay_that_is_asked_for_begins_with_the_server(disk: Disk, shell: Shell) -> None:
+    life = Life(disk)
+    life.put("a", "b", "c")
+    life.run(1)
+    life.close()
+    for odd, said in (
+        (["--handler", "x", "--from", "0"], "the journal knows no handler 'x'; it knows: h"),
+        (["--handler", "h", "--from", "0", "--match", "a ="], "`match`"),
+        (["--handler", "h", "--from", "0", "--dry-run"], "need a running one"),
+        (["--handler", "h", "--from", "0", "--wait"], "need a running one"),
+    ):
+        assert said in shell.run("replay", *odd, code=1)
+    started = shell.run("replay", "--handler", "h", "--from", "beginning", "--to", "2")
+    assert started == "replay 1 begins with the server: handler h, positions 0 to 2\n"
+    life = Life(disk)
+    life.run(2)
+    assert life.handler.done == ["a", "b"]
+    assert [record.state for record in life.replays.all()] == ["done"]
     life.close()
 
 

@@ -88,10 +88,9 @@ def test_what_the_server_refuses_ends_with_1(commands: Commands, handler: Keeper
     assert (code, err) == (1, "eventserver replay: there is no handler 'x'; there are: h\n")
 
 
-def test_it_needs_a_server(commands: Commands, handler: Keeper) -> None:
+def test_a_dry_run_and_waiting_need_a_server(commands: Commands, handler: Keeper) -> None:
     commands.live = False
-    code, _, err = commands.run("replay", "--handler", "h", "--from", "0")
-    assert (code, err) == (
-        1,
-        "eventserver replay: no server answers; a replay needs a running one, with its handlers\n",
-    )
+    for more in ("--dry-run", "--wait"):
+        code, _, err = commands.run("replay", "--handler", "h", "--from", "0", more)
+        said = "no server answers; --dry-run and --wait need a running one, with its handlers"
+        assert (code, err) == (1, f"eventserver replay: {said}\n")

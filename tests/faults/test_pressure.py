@@ -49,8 +49,9 @@ endpoint = "tcp:0:interface=127.0.0.1"
 def test_r7_the_destination_is_down_and_comes_back(crashing: Callable[..., Crashing], figures: Figures) -> None:
     """R7: nothing is lost, what waited is delivered faster than it came, and the other handler notices nothing."""
     rate = 5000
-    # Room for the whole outage: what happens without is R8.
-    held = crashing(settings=SETTINGS + OTHER, journal='max_bytes = "16 GiB"', handler='max_lag = "8 GiB"')
+    # Room for the whole outage: what happens without is R8. And no wait of minutes until the next attempt.
+    handler = 'max_lag = "8 GiB"\nretry = {max_interval = "2 s"}'
+    held = crashing(settings=SETTINGS + OTHER, journal='max_bytes = "16 GiB"', handler=handler)
     (held.folder / "down").touch()
     server = held.start()
     oracle = Oracle()
