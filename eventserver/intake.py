@@ -18,6 +18,8 @@ Done = Callable[[Failure | None], None]
 
 #: Listeners pause when the journal is this full, and resume when it has been emptied so far.
 HIGH, LOW = 0.8, 0.6
+#: Of a handler, the stretches of frames that it gave up and that are told apart.
+MOST_GONE = 100
 
 
 class Consumer(Protocol):
@@ -56,8 +58,8 @@ class Intake:
         self._consumers: dict[str, Consumer] = {}
         self._listeners: list[IListener] = []
         self._relieving = False
-        # What each handler gave up last: a batch may be gone before its listener gets to watch it.
-        self._gone: dict[str, tuple[int, int]] = {}
+        # What each handler gave up: a batch may be gone before its listener gets to watch it, or be asked for again.
+        self._gone: dict[str, deque[tuple[int, int]]] = {}
         self._high = self._low = 0.0
         # Below this many bytes nobody can be over a bound: one comparison a batch is all that a quiet server pays.
         self._calm = 0.0
@@ -192,10 +194,10 @@ class Intake:
 
     def _wait(self, names: frozenset[str] | None, position: int, done: Done) -> None:
         for name in names or ():
-            start, end = self._gone.get(name, (0, 0))
-            if start < position <= end:
-                done(Failure(Expired(f"handler {name} gave up frames {start} to {end}")))
-                return
+            for start, end in self._gone.get(name, ()):
+                if start < position <= end:
+                    done(Failure(Expired(f"handler {name} gave up frames {start} to {end}")))
+                    return
         if self._reached(names) >= position:
             done(None)
             return
@@ -262,7 +264,7 @@ class Intake:
     def expired(self, name: str, start: int, end: int) -> None:
         """Frames after `start` up to `end` will never reach the handler: whoever waits for one of them is told."""
         lost = []
-        self._gone[name] = (start, end)
+        self._remember_gone(name, start, end)
         # First all of them are taken out: `done` may put and settle, and none of these must be fulfilled by that.
         for names in [names for names in self._watches if names is not None and name in names]:
             watches = self._watches.pop(names)
@@ -280,6 +282,16 @@ class Intake:
         """
         self._last = True
         self.moved()
+
+    def _remember_gone(self, name: str, start: int, end: int) -> None:
+        gone = self._gone.setdefault(name, deque())
+        if gone and gone[-1][1] == start:
+            start, _ = gone.pop()
+        gone.append((start, end))
+        if len(gone) > MOST_GONE:
+            # As one, with what lies between: that was delivered, but to say so of what was not would be worse.
+            (start, _), (_, end) = gone.popleft(), gone.popleft()
+            gone.appendleft((start, end))
 
     def stop(self) -> None:
         """Take nothing more, and tell everyone who waits that the promise will not be kept."""

@@ -293,8 +293,9 @@ class SqliteJournal(Bookkeeping):
             if self._closed is not None:
                 self._close()
                 return
-            # Whatever may go makes room at once.
-            self._keeper.free(pressed=True)
+            if self._store.full:
+                # Whatever may go makes room at once.
+                self._keeper.free(pressed=True)
         self._tell_change()
 
     def _looked(self) -> None:

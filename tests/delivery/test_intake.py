@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from eventserver.errors import Expired, Stopped
 from eventserver.event import size_of
+from eventserver.intake import MOST_GONE
 
 from .world import Recorder, World
 
@@ -330,6 +331,30 @@ def test_nobody_is_told_delivered_by_what_another_one_does_when_it_is_told_expir
     world.deliveries[0].expire_oldest()
     assert seen == [("h alone", Expired), ("all", Expired)]
     waits.callback(None)
+
+
+def test_what_was_given_up_long_ago_is_never_acknowledged(world: World) -> None:
+    """Also after much else was given up; what lies between too many such stretches is sent again rather than lost."""
+    world.add(Recorder(), name="h")
+    position = 0
+    for _ in range(MOST_GONE):
+        position = world.put("a") or 0
+        world.put("b")
+        world.intake.expired("h", position - 1, position)
+    acks = Acks()
+    for asked in (1, 2, 3, position):
+        acks.expect(world, asked)
+    assert acks.seen == [(1, Expired), (2, None), (3, Expired), (position, Expired)]
+    for _ in range(3 * MOST_GONE):
+        position = world.put("a") or 0
+        world.put("b")
+        world.intake.expired("h", position - 1, position)
+    acks = Acks()
+    for asked in (1, position - 2, position - 1, position):
+        acks.expect(world, asked)
+    assert acks.seen == [(1, Expired), (position - 2, Expired), (position - 1, None), (position, Expired)]
+    world.intake.expired("h", position, position + 5)
+    assert len(world.intake._gone["h"]) == MOST_GONE
 
 
 def test_a_batch_that_its_own_put_gave_up_is_not_acknowledged(world: World) -> None:
