@@ -30,7 +30,7 @@ os.environ |= {"LISTEN_FDS": str(len(descriptors)), "LISTEN_FDNAMES": names, "LI
 os.execv(argv[0], argv)
 """
 #: Where the sockets wait for the launcher, out of the way of 3, 4, ...
-SPARE = 100
+SPARE = 500
 
 
 def values(unit: Path, key: str) -> list[str]:
