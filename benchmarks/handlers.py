@@ -25,5 +25,5 @@ def write() -> None:
     Path(os.environ["BENCHMARK_HANDLED"]).write_text(f"{events} {errors}")
 
 
-# A server loads this when it has its reactor.
+# A server loads this when it has its reactor, whose module has no such function for the type checker.
 reactor.addSystemEventTrigger("after", "shutdown", write)  # type: ignore[attr-defined]

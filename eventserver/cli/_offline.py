@@ -26,6 +26,7 @@ class Offline(Local):
     """A journal that nobody else has now."""
 
     def __init__(self, journal: Any) -> None:
+        # `_NoReplays` has what the control API asks of `Replays`, and no more.
         control = Control(journal, _NoReplays(journal), now=_now)  # type: ignore[arg-type]
         super().__init__(control, _never)
         self.journal = journal

@@ -64,6 +64,7 @@ class Shape:
     def columns(self, rows: Iterable[Any], names: Iterable[str]) -> dict[str, list[Any]] | None:
         """`column` for each of the names; None if one of them is no key."""
         found = {name: self.column(rows, name) for name in names}
+        # The type checker does not see that no value is None then.
         return None if None in found.values() else found  # type: ignore[return-value]
 
     def fields(self, rows: list[Any], without: Sequence[str | None], plain: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -91,7 +91,7 @@ class Disk:
         """Rename a database with its log into an existing folder, and make that durable."""
         for suffix in ("-wal", ""):
             with contextlib.suppress(FileNotFoundError):
-                os.replace(f"{path}{suffix}", f"{target}{suffix}")  # noqa: PTH105
+                os.replace(f"{path}{suffix}", f"{target}{suffix}")  # noqa: PTH105 - one of two names
         self.sync_folder(target.parent)
         self.sync_folder(path.parent)
 
