@@ -102,7 +102,7 @@ def reads_of(payload: Payload) -> tuple[bytes, list[bytes]]:
     return head, [stream[at : at + size] for at in range(0, len(stream), size)]
 
 
-_new_id = Ulids(lambda: time.time_ns() // 1_000_000, secrets.randbits)
+_new_id = Ulids(time.time_ns, secrets.randbits)
 
 
 def batch_of(frames: list[bytes]) -> Batch:

@@ -34,9 +34,8 @@ from eventserver.ulid import Ulids
 _log = Logger(namespace="eventserver")
 
 
-def utc_now() -> dt.datetime:
-    """The wall clock, aware, in UTC."""
-    return dt.datetime.now(dt.UTC)
+#: The wall clock, aware, in UTC.
+utc_now = partial(dt.datetime.now, dt.UTC)
 
 
 @dataclass
@@ -216,7 +215,7 @@ def _build_handlers(parts: Parts, decoders: Decoders, answered: Mapping[str, str
 
 def _build_listeners(parts: Parts, answered: Mapping[str, str], problems: list[str]) -> None:
     settings = parts.settings
-    new_id = Ulids(lambda: time.time_ns() // 1_000_000, secrets.randbits)
+    new_id = Ulids(time.time_ns, secrets.randbits)
     for listener in settings.listeners.values():
         answers = answered.get(listener.name)
         explicit = answers is not None and getattr(settings.handlers[answers].handler.options, "replies", None) is True

@@ -84,7 +84,10 @@ def size_of(batch: Batch) -> int:
 
     An estimate: CPython needs 33 bytes and a pointer for each frame, and a few hundred for the batch.
     """
-    return sum(map(len, batch.frames)) + 41 * len(batch.frames) + 400
+    frames = batch.frames
+    if len(frames) == 1:
+        return len(frames[0]) + 441
+    return sum(map(len, frames)) + 41 * len(frames) + 400
 
 
 def _no_fields() -> dict[str, Any]:

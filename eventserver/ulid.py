@@ -15,14 +15,14 @@ _COUNTED_BITS = 20
 class Ulids:
     """A source of ULIDs: 26 characters, unique, growing also within a millisecond and when the clock steps back.
 
-    `milliseconds` gives the Unix time in milliseconds, `randbits(n)` an integer of `n` random bits.
+    `nanoseconds` gives the Unix time in nanoseconds (`time.time_ns`), `randbits(n)` an integer of `n` random bits.
 
     The last four characters are counted, from id to id; the random ones before them are drawn anew when that is over,
     and about once a second. So most ids are put together of three strings.
     """
 
-    def __init__(self, milliseconds: Callable[[], int], randbits: Callable[[int], int]) -> None:
-        self._milliseconds = milliseconds
+    def __init__(self, nanoseconds: Callable[[], int], randbits: Callable[[int], int]) -> None:
+        self._nanoseconds = nanoseconds
         self._randbits = randbits
         self._time = -1
         self._random = 0
@@ -30,7 +30,7 @@ class Ulids:
         self._before = self._behind = self._prefix = ""
 
     def __call__(self) -> str:
-        now = self._milliseconds()
+        now = self._nanoseconds() // 1_000_000
         self._count += 1
         if now > self._time:
             self._tick(now)

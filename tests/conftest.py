@@ -29,15 +29,19 @@ hypothesis.settings.load_profile("ci" if realprograms.required() or os.environ.g
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_configure() -> None:
-    """With EVENTSERVER_TEST_REACTOR=uvloop, install that reactor before pytest-twisted looks for one.
+def pytest_configure(config: pytest.Config) -> None:
+    """Install the reactor that the server runs on, before pytest-twisted installs Twisted's of the same name.
 
-    pytest-twisted's own choices are `--reactor=asyncio` and `--reactor=default`, which is epoll on Linux.
+    With EVENTSERVER_TEST_REACTOR=uvloop it is the one on uvloop; `--reactor=default` asks for epoll (on Linux).
     """
-    if os.environ.get("EVENTSERVER_TEST_REACTOR") == "uvloop":
-        from eventserver import uvloop_reactor
+    if config.getoption("reactor") != "asyncio":
+        return
+    from eventserver import asyncio_reactor, uvloop_reactor
 
+    if os.environ.get("EVENTSERVER_TEST_REACTOR") == "uvloop":
         uvloop_reactor.install()
+    else:
+        asyncio_reactor.install()
 
 
 def pytest_report_header() -> str:

@@ -61,15 +61,15 @@ def same_for_all(batch: Batch, kind: str) -> tuple[bytes, Column, bytes]:
     end = b',"context":%b}\n' % to_json(batch.context) if batch.context else b"}\n"
     peers, listener = batch.peers, batch.listener
     if len(peers) == 1:
-        return b'","time":', received + _source(listener, peers[0], kind), end
-    sources = {peer: received + _source(listener, peer, kind) for peer in set(peers)}
+        return b'","time":', received + source_of(listener, peers[0], kind) + b'"', end
+    sources = {peer: received + source_of(listener, peer, kind) + b'"' for peer in set(peers)}
     return b'","time":', [sources[peer] for peer in peers], end
 
 
 @functools.lru_cache(1024)
-def _source(listener: str, peer: str, kind: str) -> bytes:
-    """What comes between the times and the message: most often the same as in the batch before."""
-    return b',"listener":%b,"peer":%b,"type":%b,"message":"' % (to_json(listener), to_json(peer), to_json(kind))
+def source_of(listener: str, peer: str, kind: str) -> bytes:
+    """What comes between the times and the message's value: most often the same as in the batch before."""
+    return b',"listener":%b,"peer":%b,"type":%b,"message":' % (to_json(listener), to_json(peer), to_json(kind))
 
 
 def weave(count: int, *columns: Column) -> bytes:

@@ -118,22 +118,26 @@ class Files:
                 return False
         return True
 
+    def append_now(self, path: str, data: bytes) -> bool:
+        """Append to the only file, if it is open and nothing else is to be thought of; else False.
+
+        All that most handlers ever do. Raises as `append`.
+        """
+        file = self._files.get(path)
+        if file is None or file.torn or len(self._files) > 1 or self._sync:
+            return False
+        try:
+            file.append_alone(data)
+        except OSError as error:
+            raise self._undo(path, [file], error) from error
+        return True
+
     def append(self, parts: Mapping[str, bytes]) -> None:
         """Append to each file its part; with `sync`, onto the disk.
 
         Raises `TemporaryFailure` if that fails; what was written is taken back then, so that the next attempt leaves
         no half line and no copies. (Of more than `max_open` files only those of the last round are.)
         """
-        if len(parts) == 1 and not self._sync:
-            ((path, data),) = parts.items()
-            file = self._files.get(path)
-            if file is not None and not file.torn and len(self._files) == 1:
-                # All that most handlers ever do.
-                try:
-                    file.append_alone(data)
-                except OSError as error:
-                    raise self._undo(path, [file], error) from error
-                return
         paths = iter(parts)
         while chunk := list(islice(paths, self._max_open)):
             self._append({path: parts[path] for path in chunk})

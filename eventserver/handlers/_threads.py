@@ -69,6 +69,8 @@ class OneThread:
 
     def __init__(self, context: HandlerContext) -> None:
         self._context = context
+        #: True while a call that was given up still runs.
+        self.busy = False
         self._overdue = 0
         self._turn = DeferredLock()
         self._workers = Workers(context)
@@ -76,16 +78,11 @@ class OneThread:
     @property
     def idle(self) -> bool:
         """True while no call of `run_in_turn` runs or waits, and none that was given up."""
-        return not self._turn.locked and not self._overdue
-
-    @property
-    def busy(self) -> bool:
-        """True while a call that was given up still runs."""
-        return self._overdue > 0
+        return not self._turn.locked and not self.busy
 
     def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Deferred[R]:
         """Call the function in a thread. Raises `TemporaryFailure` while a call that was given up still runs."""
-        if self._overdue:
+        if self.busy:
             raise TemporaryFailure("a call that took too long still runs in its thread", retry_after=1.0)
         given_up = False
 
@@ -93,6 +90,7 @@ class OneThread:
             nonlocal given_up
             given_up = True
             self._overdue += 1
+            self.busy = True
             self._context.log.warn(
                 "{handler}: a call takes too long; its thread runs on, and no other is started before it ends",
                 handler=self._context.name,
@@ -131,6 +129,7 @@ class OneThread:
 
     def _ended_late(self, value: object) -> None:
         self._overdue -= 1
+        self.busy = self._overdue > 0
         how = f"with {value.getErrorMessage()}" if isinstance(value, Failure) else "well"
         self._context.log.info(
             "{handler}: the call that took too long has ended, {how}", handler=self._context.name, how=how

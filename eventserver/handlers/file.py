@@ -117,7 +117,13 @@ class FileHandler:
             size = sum(map(len, parts.values()))
         else:
             data = self._lines(pile)
-            parts, size = {self._literal: data}, len(data)
+            size = len(data)
+            if size <= _SMALL and not self._slow and not self._reopen and self._thread.idle:
+                before = self._seconds()
+                if self._files.append_now(self._literal, data):
+                    self._slow = self._seconds() - before > _SLOW
+                    return None
+            parts = {self._literal: data}
         quick = size <= _SMALL and not (self._sync or self._slow or self._reopen)
         if not (quick and self._thread.idle and self._files.has_open(parts)):
             return self._thread.run_in_turn(self._append, parts, size).addCallbacks(self._warn, _too_long)

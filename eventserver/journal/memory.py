@@ -231,7 +231,9 @@ class MemoryReader:
             entry = before.popleft()
             self._position = position
             self._lag = self._read = 0
-            self._let_go(entry)
+            entry.readers_left -= 1
+            if not entry.readers_left:
+                self._journal.size -= entry.size
             return
         if not before or position <= self._position:
             return

@@ -18,6 +18,10 @@ class StreamListener(StreamServer):
 
     Options = StreamOptions
 
+    @property
+    def answers_nobody(self) -> bool:
+        return not self.context.replies
+
     def connection(self, address: Any, *, tls: bool) -> StreamConnection:
         """The protocol for one connection that is accepted."""
         return StreamConnection(self, address, tls=tls)

@@ -57,7 +57,7 @@ class Harness:
         """What the decoder made of the frames, in order."""
         self._copies: list[Any] = []
         self._peers: dict[str, _Peer] = {}
-        self._new_id = Ulids(lambda: int(self.now().timestamp() * 1000), lambda bits: 0)
+        self._new_id = Ulids(lambda: int(self.now().timestamp() * 1_000_000_000), lambda bits: 0)
         decoding: Any = self.parts.decoding
         decoding.decode = self._decoder(decoding.decode)
         for delivery in self.parts.deliveries.values():
