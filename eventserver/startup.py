@@ -39,7 +39,8 @@ def commands_to_try(settings: Settings, addresses: Mapping[str, list[str]]) -> l
     """A command for netcat and one for logger, where a listener takes what they send."""
     commands = []
     for name, listener in settings.listeners.items():
-        if not any(part.name == "stream" for part in listener.parts):
+        streams = [part for part in listener.parts if part.name == "stream"]
+        if not streams or getattr(streams[0].options, "proxy_protocol", None) is not None:
             continue  # what speaks a protocol of its own does not understand these
         for place in addresses.get(name, []):
             scheme, _, rest = place.partition(":")

@@ -86,7 +86,7 @@ def parse_endpoint(text: str) -> Endpoint:
     name, *parts = _split(text)
     scheme = _SCHEMES.get(name[0])
     if scheme is None or len(name) > 1:
-        if _has_plugin(name[0]):
+        if _has_plugin(name[0]) and name[0] != "haproxy":
             return Endpoint(text, "stream", name[0])
         raise ValueError(_unknown(text, name[0]))
     args: dict[str, str] = {}
@@ -163,6 +163,9 @@ def _has_plugin(scheme: str) -> bool:
 def _unknown(text: str, scheme: str) -> str:
     if scheme == "ssl":
         return "`ssl:` is written `tls:PORT`; the certificate goes into `tls = {cert = ..., key = ...}`"
+    if scheme == "haproxy":
+        # Twisted's would believe every peer what it says of itself.
+        return '`haproxy:tcp:PORT` is written `tcp:PORT`, with `proxy_protocol = {trusted = ["10.0.0.0/8"]}`'
     if scheme.isdecimal():
         return f"`{text}` has no scheme; right would be `tcp:{scheme}` or `udp:{scheme}`"
     near = difflib.get_close_matches(scheme, _SCHEMES, n=1)

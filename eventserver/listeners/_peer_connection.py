@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from eventserver.interfaces import ConnectionInfo, ListenerContext
 from eventserver.listeners._ingest import Ingest
-from eventserver.listeners._peers import transport_text
+from eventserver.listeners._peers import peer_context, peer_text
 from eventserver.listeners._replies import ReplyQueue
 from eventserver.listeners._stream_options import StreamOptions
 from eventserver.listeners._tls import client_names
@@ -62,7 +62,7 @@ class PeerConnection(Protocol):
         self._hub = hub
         self._ingest = hub.ingest
         self._seconds = context.reactor.seconds
-        self._batch_context = context.batch_context
+        self._batch_context = peer_context(address, context.batch_context)
         self._tls = tls
         self._shaken = not tls
         self._finished = self._aborted = self._gone = False
@@ -77,7 +77,7 @@ class PeerConnection(Protocol):
         context = self._hub.context
         self._since = context.now()
         self._opened = self._heard = self._seconds()
-        self._peer = transport_text(self.transport)
+        self._peer = peer_text(self.address, self.transport)
         self._peers = (self._peer,)
         self._made()
         self._hub.opened(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -12,6 +13,23 @@ from twisted.internet.address import IPv4Address, IPv6Address
 _MAPPED = "::ffff:"
 _UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 UCRED_SIZE = _UCRED.size
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Proxied:
+    """A peer behind a proxy, in place of an address of Twisted's.
+
+    `address` is Twisted's for the peer, `text` the one of `Event.peer`, `context` what the proxy says besides.
+    """
+
+    address: Any
+    text: str
+    context: dict[str, Any]
+
+    @property
+    def host(self) -> str:
+        """Whom the log names."""
+        return self.text
 
 
 def inet_text(host: str, port: int) -> str:
@@ -57,12 +75,24 @@ def transport_text(transport: Any) -> str:
     return unix_text(*read_credentials(data))
 
 
+def peer_text(address: Any, transport: Any) -> str:
+    """The peer of a connection: the one that a proxy names, else the transport's."""
+    return address.text if isinstance(address, Proxied) else transport_text(transport)
+
+
+def peer_context(address: Any, context: dict[str, Any]) -> dict[str, Any]:
+    """The context of the batches of a connection: that of the listener's, and what a proxy says as `proxy`."""
+    return {**context, "proxy": address.context} if isinstance(address, Proxied) else context
+
+
 def limit_key(address: Any) -> str | None:
     """What `max_connections_per_peer` counts together: an IPv4 address, or the /64 of an IPv6 one.
 
     One subscriber has a whole /64 (RFC 4291, section 2.5.4), so single IPv6 addresses would be no limit.
     None for peers without a limit: loopback and unix sockets.
     """
+    if isinstance(address, Proxied):
+        address = address.address
     if not isinstance(address, (IPv4Address, IPv6Address)):
         return None
     ip = ipaddress.ip_address(address.host.partition("%")[0])

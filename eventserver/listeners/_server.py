@@ -14,9 +14,11 @@ from zope.interface import implementer
 from eventserver.interfaces import ConnectionInfo, IListener, ListenerContext
 from eventserver.listeners import _bind, _endpoints
 from eventserver.listeners._endpoints import CannotListen, Endpoint, parse_endpoint
+from eventserver.listeners._gathering import gather
 from eventserver.listeners._ingest import Ingest
 from eventserver.listeners._limits import ConnectionLimits
 from eventserver.listeners._peer_connection import PeerConnection
+from eventserver.listeners._proxy import ProxiedConnection, ProxiedFactory
 from eventserver.listeners._stream_options import StreamOptions
 from eventserver.listeners._sweep import Sweeper
 from eventserver.listeners._tls import Certificates, TlsFactory, TlsProblem
@@ -54,6 +56,7 @@ class StreamServer(Service):
         self._limits = ConnectionLimits(options.max_connections, options.max_connections_per_peer)
         self._ports: list[tuple[str, IListeningPort]] = []
         self._connections: dict[PeerConnection, None] = {}
+        self._waiting: dict[ProxiedConnection, None] = {}
         self._holding: deque[PeerConnection] = deque()
         self._resuming = False
         self._sweeper = Sweeper(context.reactor, self._sweep)
@@ -69,6 +72,11 @@ class StreamServer(Service):
     def connection(self, address: Any, *, tls: bool) -> PeerConnection:
         """The protocol for one connection that is accepted."""
         raise NotImplementedError
+
+    @property
+    def answers_nobody(self) -> bool:
+        """Whether no peer waits for anything: then many connections may be read together, a little later."""
+        return False
 
     # Life
 
@@ -97,6 +105,7 @@ class StreamServer(Service):
         closed = self._close_ports()
         for connection in list(self._connections):
             connection.leave(cut=True)
+        self._cut_waiting()
         drained: Deferred[None] = Deferred()
         self._empty = drained
         timer = self.context.reactor.callLater(self.options.close_timeout, self.give_up)
@@ -171,9 +180,13 @@ class StreamServer(Service):
 
     def accept(self, address: Any, *, tls: bool) -> PeerConnection | None:
         """A protocol for a new connection; None, and it is closed at once, if a limit is reached."""
+        return self.connection(address, tls=tls) if self.has_room(address) else None
+
+    def has_room(self, address: Any) -> bool:
+        """Whether a connection from there may come; else it is counted as refused."""
         reason = self._limits.refusal(address)
         if reason is None:
-            return self.connection(address, tls=tls)
+            return True
         self.context.counters.closed[reason] += 1
         self.log.warn(
             reason,
@@ -181,7 +194,7 @@ class StreamServer(Service):
             host=getattr(address, "host", "a local process"),
             limit=reason,
         )
-        return None
+        return False
 
     def opened(self, connection: PeerConnection) -> None:
         """The connection is made."""
@@ -196,6 +209,18 @@ class StreamServer(Service):
         self._limits.closed(connection.address)
         self.context.counters.connections -= 1
         self._check_empty()
+
+    def waits(self, connection: ProxiedConnection) -> None:
+        """A proxy's connection has no header yet; it counts for the limit of all."""
+        self._waiting[connection] = None
+        self._limits.opened(None)
+
+    def waits_no_more(self, connection: ProxiedConnection) -> None:
+        """It has its header, or is gone."""
+        if connection in self._waiting:
+            del self._waiting[connection]
+            self._limits.closed(None)
+            self._check_empty()
 
     def hold(self, connection: PeerConnection) -> None:
         """The connection has a batch that the intake refused."""
@@ -236,15 +261,20 @@ class StreamServer(Service):
 
     async def _open(self, endpoint: Endpoint) -> None:
         factory = self._factory(endpoint)
+        if self.options.proxy_protocol is not None:
+            factory = ProxiedFactory(self, self.options.proxy_protocol, factory)
         for server in _bind.server_endpoints(self.context.reactor, endpoint, self.options.backlog):
             try:
                 port = await server.listen(factory)
             except Exception as error:
                 raise _bind.refusal(endpoint, error) from error
             _bind.tune(port, self.options)
+            if self.answers_nobody:
+                gather(port, self.context.reactor)
             self._ports.append((endpoint.scheme, port))
             scheme, place = _bind.address_text(endpoint.scheme, port.getHost())
-            self.context.log.info("listening on {scheme} {place}", scheme=scheme, place=place)
+            note = " (PROXY protocol)" if self.options.proxy_protocol is not None else ""
+            self.context.log.info("listening on {scheme} {place}{note}", scheme=scheme, place=place, note=note)
         self._accept_or_not()
 
     def _factory(self, endpoint: Endpoint) -> Any:
@@ -276,9 +306,16 @@ class StreamServer(Service):
     def _sweep(self, now: float) -> None:
         for connection in list(self._connections):
             connection.sweep(now)
+        for waiting in list(self._waiting):
+            waiting.sweep(now)
+
+    def _cut_waiting(self) -> None:
+        """Of the connections without a header nothing can be kept."""
+        for waiting in list(self._waiting):
+            waiting.abort("stopped")
 
     def _check_empty(self) -> None:
-        if self._empty is not None and not self._connections and not self._holding:
+        if self._empty is not None and not (self._connections or self._waiting or self._holding):
             empty, self._empty = self._empty, None
             empty.callback(None)
 

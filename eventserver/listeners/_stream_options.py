@@ -7,6 +7,7 @@ from typing import Annotated
 
 from eventserver import options
 from eventserver.listeners._endpoints import check_endpoint, parse_endpoint
+from eventserver.listeners._proxy_options import ProxyOptions
 from eventserver.listeners._tls import TlsOptions
 from eventserver.options import Doc, Duration, Size
 
@@ -30,6 +31,14 @@ class StreamOptions(options.Options, frozen=True, kw_only=True):
     ] = ()
     tls: Annotated[
         TlsOptions | None, Doc("Certificate and key for the `tls:` endpoints.", {"cert": "/etc/ssl/es.pem"})
+    ] = None
+    proxy_protocol: Annotated[
+        ProxyOptions | None,
+        Doc(
+            "Every connection begins with a header of the PROXY protocol, version 1 or 2, before TLS too; it names the "
+            "real peer.",
+            {"trusted": ["10.0.0.0/8"]},
+        ),
     ] = None
     idle_timeout: Annotated[
         Duration,

@@ -21,6 +21,7 @@ from eventserver.counters import ListenerCounters
 from eventserver.listeners._datagram_options import LARGEST
 from eventserver.listeners._datagrams import Datagrams, Sender
 from eventserver.listeners._peers import UCRED_SIZE, read_credentials, sockaddr_text, unix_text
+from eventserver.listeners._proxy_datagrams import ProxyHeaders
 from eventserver.listeners._sockets import granted_buffer, kernel_drops
 from eventserver.thinned_log import ThinnedLog
 
@@ -51,6 +52,7 @@ class InetReader:
         self._log = log
         self._drops = kernel_drops(sock)
         self.datagrams: Datagrams
+        self.proxies: ProxyHeaders | None = None
 
     text: Callable[[Sender], str] = staticmethod(sockaddr_text)
 
@@ -107,11 +109,18 @@ class InetReader:
             self._log.warn("socket", "reading datagrams: {why}", why=error.strerror)
         if datas:
             try:
-                self.datagrams.take(datas, senders, cut)
+                self._take(datas, senders, cut)
             except Exception as error:
                 # A framer of someone else's that raises must not end the listener: Twisted drops readers that raise.
                 self._log.warn("error", "taking datagrams: {error!r}", error=error)
         return len(datas)
+
+    def _take(self, datas: list[bytes], senders: list[Sender], cut: list[int]) -> None:
+        if self.proxies is None:
+            self.datagrams.take(datas, senders, cut)
+            return
+        for group in self.proxies.strip(datas, senders, cut):
+            self.datagrams.take(*group)
 
     def _read(self, datas: list[bytes], senders: list[Sender], cut: list[int]) -> None:
         receive = self.socket.recvfrom

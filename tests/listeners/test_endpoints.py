@@ -74,8 +74,13 @@ def test_wrong_endpoint_is_refused_with_what_would_be_right(text: str, message: 
 
 
 def test_plugins_of_twisted_are_streams() -> None:
-    """`haproxy:` is one that comes with Twisted; its own parser reads the rest."""
-    assert parse_endpoint("haproxy:tcp:80").kind == "stream"
+    """`stdio:` is one that comes with Twisted; its own parser reads the rest."""
+    assert parse_endpoint("stdio:").kind == "stream"
+
+
+def test_haproxy_of_twisted_is_refused_for_it_trusts_everybody() -> None:
+    with pytest.raises(ValueError, match=r"is written `tcp:PORT`, with `proxy_protocol = \{trusted"):
+        parse_endpoint("haproxy:tcp:80")
 
 
 @given(st.text(alphabet=":=\\/[]tcpudnix-0159é "))
