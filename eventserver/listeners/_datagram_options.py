@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from eventserver import options
 from eventserver.listeners._endpoints import check_endpoint, parse_endpoint
-from eventserver.options import Doc, Size
+from eventserver.listeners._proxy_options import ProxyOptions
+from eventserver.options import Doc, Duration, Size
 
 #: No datagram is larger: the length field of UDP has 16 bits (RFC 768), and unix datagrams are cut there.
 LARGEST = 65535
@@ -52,9 +53,47 @@ class DatagramOptions(options.Options, frozen=True, kw_only=True):
     multicast_interface: Annotated[
         str, Doc("The network interface to join the groups on, by name; default: the system's choice.", "eth0")
     ] = ""
+    proxy_protocol: Annotated[
+        ProxyOptions | None,
+        Doc(
+            "Every datagram begins with a header of the PROXY protocol, version 2; it names the real peer.",
+            {"trusted": ["10.0.0.0/8"]},
+        ),
+    ] = None
     max_reply_peers: Annotated[
         int, Doc("Peers that can still be answered, the latest ones; only where replies are on.", 10000, ge=1)
     ] = 10000
+    chunks: Annotated[
+        Literal["auto", "gelf", "off"],
+        Doc(
+            "`gelf`: messages that come in chunks are put together, and compressed ones unpacked, as GELF over UDP has "
+            "them; `auto`: where the decoder is `gelf` or `auto`.",
+            "gelf",
+        ),
+    ] = "auto"
+    max_message: Annotated[
+        Size,
+        Doc("The largest message put together of chunks, or unpacked; a larger one is refused.", "1 MiB", ge=1),
+    ] = Size(1 << 20)
+    max_ratio: Annotated[
+        int,
+        Doc("How many times its size a compressed message may have unpacked, once that is over 64 KiB.", 200, ge=2),
+    ] = 200
+    max_unpacked: Annotated[
+        Size, Doc("Bytes that compressed messages may unpack to in a second; the rest is refused.", "64 MiB", ge=1)
+    ] = Size(64 << 20)
+    chunk_timeout: Annotated[
+        Duration, Doc("How long a message may take from its first chunk to its last; GELF says 5 s.", "5 s", ge=1)
+    ] = Duration(5)
+    max_chunked: Annotated[
+        int, Doc("Messages that wait for chunks; one more, and the oldest is given up.", 1000, ge=1)
+    ] = 1000
+    max_chunked_per_peer: Annotated[
+        int, Doc("The same for one address (for IPv6, one /64), or one process.", 50, ge=1)
+    ] = 50
+    max_chunked_bytes: Annotated[Size, Doc("Bytes of memory for messages that wait for chunks.", "16 MiB", ge=4096)] = (
+        Size(16 << 20)
+    )
 
     def problems(self) -> Iterable[tuple[str, str]]:
         """Endpoints that cannot be meant, and groups that are none or that no endpoint can join."""

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from eventserver.interfaces import IReplyWriter, ListenerContext
 from eventserver.listeners._datagram_options import DatagramOptions
+from eventserver.listeners._gelf import gelf_of, portions
 from eventserver.listeners._ingest import TRUNCATED, Ingest
 from eventserver.thinned_log import ThinnedLog
 
@@ -33,6 +34,7 @@ class Datagrams:
         send: Callable[[bytes, Sender], None],
     ) -> None:
         self._limit: int = options.max_frame
+        self._largest = max(self._limit, options.max_message)
         self._keep = options.oversize == "truncate"
         self._context = context
         self._counters = context.counters
@@ -41,29 +43,63 @@ class Datagrams:
         self._log = log
         self._text = text
         self._replies = ReplyPeers(context, send, options.max_reply_peers) if context.replies else None
+        self._gelf = gelf_of(options, context.decoder, ingest.reject, text, lines=self._new_framer is not None)
 
-    def take(self, datas: list[bytes], senders: list[Sender], cut: Collection[int] = ()) -> None:
+    def take(
+        self,
+        datas: list[bytes],
+        senders: list[Sender],
+        cut: Collection[int] = (),
+        context: dict[str, Any] | None = None,
+    ) -> None:
         """Put the datagrams as one batch; `cut` are the indices of those that came without their end.
 
+        `context` is that of the batch, where it is not the listener's.
         What the intake refuses is rejected, for its reason: the kernel would drop it else, and nobody could count it.
         """
         self._counters.bytes += sum(map(len, datas))
+        gelf = self._gelf
+        if gelf is None or gelf.are_plain(datas):
+            self._put(datas, senders, cut, context, self._limit)
+            return
+        datas, senders, cut = gelf.take(datas, senders, cut, self._context.reactor.seconds())
+        for start, end in portions(datas):
+            still_cut = [index - start for index in cut if start <= index < end]
+            self._put(datas[start:end], senders[start:end], still_cut, context, self._largest)
+
+    def sweep(self, now: float) -> None:
+        """Called about once a second; `now` in seconds of the reactor's clock."""
+        if self._gelf is not None:
+            self._gelf.expire(now)
+
+    def _put(
+        self,
+        datas: list[bytes],
+        senders: list[Sender],
+        cut: Collection[int],
+        context: dict[str, Any] | None,
+        limit: int,
+    ) -> None:
+        """As `take`, of datagrams, or what was put together of them; `limit` is that of a frame."""
         marks: dict[int, tuple[str, ...]] = {}
         if self._new_framer is not None:
             frames, senders, marks = self._split(datas, senders, cut)
         else:
             frames = list(map(bytes.rstrip, datas, repeat(_ENDS)))
-            if cut or not all(frames) or max(map(len, frames)) > self._limit:
-                frames, senders, marks = self._sift(frames, senders, cut)
+            if cut or not all(frames) or max(map(len, frames)) > limit:
+                frames, senders, marks = self._sift(frames, senders, cut, limit)
         if not frames:
             return
         peers, connection = self._name(senders)
-        batch = self._ingest.batch(frames, peers, self._context.batch_context, connection, marks)
+        known = self._context.batch_context if context is None else context
+        batch = self._ingest.batch(frames, peers, known, connection, marks)
         if self._ingest.put(batch) is None:
             self._ingest.reject(self._context.intake.refusal, len(frames))
 
     def close(self) -> None:
-        """Nobody can be answered any more."""
+        """Nothing more comes, and nobody can be answered any more."""
+        if self._gelf is not None:
+            self._gelf.finish()
         if self._replies is not None:
             self._replies.clear()
 
@@ -78,14 +114,14 @@ class Datagrams:
         return [texts[sender] for sender in senders], numbers
 
     def _sift(
-        self, datas: list[bytes], senders: list[Sender], cut: Collection[int]
+        self, datas: list[bytes], senders: list[Sender], cut: Collection[int], limit: int
     ) -> tuple[list[bytes], list[Sender], dict[int, tuple[str, ...]]]:
         """The slow way: drop what is empty, cut (or drop) what is too long."""
         frames: list[bytes] = []
         kept: list[Sender] = []
         marks: dict[int, tuple[str, ...]] = {}
         for index, data in enumerate(datas):
-            oversize = len(data) > self._limit or index in cut
+            oversize = len(data) > limit or index in cut
             if not data:
                 self._ingest.reject("empty")
             elif oversize and not self._keep:
@@ -93,7 +129,7 @@ class Datagrams:
             else:
                 if oversize:
                     marks[len(frames)] = TRUNCATED
-                frames.append(data[: self._limit])
+                frames.append(data[:limit])
                 kept.append(senders[index])
         return frames, kept, marks
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eventserver.decompression import BadCompression, Decompressor, TooLarge, encodings
+from eventserver.listeners._http_gelf import Unpacker, is_vague
 from eventserver.listeners._http_options import HttpOptions
 from eventserver.listeners._http_refusals import Refusal, busy, malformed, oversize
 
@@ -18,8 +19,13 @@ class Budget:
 class Body:
     """Collects a body in memory. Raises `Refusal` from every method but `release`."""
 
-    def __init__(self, encoding: str, length: int | None, options: HttpOptions, budget: Budget) -> None:
-        """`encoding` is the header Content-Encoding, `length` the Content-Length, None if the body is chunked."""
+    def __init__(
+        self, encoding: str, length: int | None, options: HttpOptions, budget: Budget, *, gelf: bool = False
+    ) -> None:
+        """`encoding` is the header Content-Encoding, `length` the Content-Length, None if the body is chunked.
+
+        Whether the body of a request with `gelf` is compressed, it says itself where the header does not.
+        """
         self.came = 0
         """Bytes that came, packed as they are."""
         self._options = options
@@ -29,10 +35,12 @@ class Body:
         self._size = 0
         if length is not None and length > options.max_body:
             raise self._too_large()
-        self._unpack = self._decompressor(encoding)
+        self._unpack = self._unpacker(encoding, gelf)
 
-    def _decompressor(self, encoding: str) -> Decompressor | None:
+    def _unpacker(self, encoding: str, gelf: bool) -> Decompressor | Unpacker | None:
         encoding = encoding.strip().lower()
+        if gelf and is_vague(encoding):
+            return Unpacker(self._options.max_body, self._options.max_ratio)
         if encoding in ("", "identity"):
             return None
         try:
@@ -58,6 +66,9 @@ class Body:
                 raise malformed(str(error)) from None
             except TooLarge as error:
                 raise oversize(f"{error} (max_ratio)" if error.ratio else f"{error} (max_body)") from None
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
         if self._budget.used + len(data) > self._budget.limit:
             raise busy("too much is being received at once (max_bodies)", "busy", self._options.retry_after, status=429)
         self._budget.used += len(data)
@@ -71,7 +82,7 @@ class Body:
         """The whole body."""
         if self._unpack is not None and self.came:
             try:
-                self._unpack.finish()
+                self._take(self._unpack.finish() or b"")
             except BadCompression as error:
                 raise malformed(str(error)) from None
         if not self._rest:

@@ -17,7 +17,7 @@ from eventserver.listeners import _http_exchange
 from eventserver.listeners._http_exchange import Exchange
 from eventserver.listeners._http_parser import StrictChannel
 from eventserver.listeners._http_refusals import PHRASES, Refusal
-from eventserver.listeners._peers import transport_text
+from eventserver.listeners._peers import peer_context, peer_text
 from eventserver.listeners._tls import client_names
 
 #: How long, in seconds, the rest of a body that is not wanted is read and dropped, so that its sender gets to read
@@ -60,7 +60,7 @@ class HttpConnection(StrictChannel):
         self.hub = hub
         self.address = address
         self.counters = hub.context.counters
-        self.batch_context = hub.context.batch_context
+        self.batch_context = peer_context(address, hub.context.batch_context)
         self._seconds = hub.context.reactor.seconds
         self._shaken = not tls
         self._gone = self._fresh = self._half_closed = self._replaying = False
@@ -77,7 +77,7 @@ class HttpConnection(StrictChannel):
         self._since = self.hub.context.now()
         self._fresh = True
         self._enter("idle")
-        self.peer = transport_text(self.transport)
+        self.peer = peer_text(self.address, self.transport)
         self.hub.opened(self)
         if self.hub.paused:
             self.pause()

@@ -13,6 +13,7 @@ from eventserver.interfaces import AckLevel, IReplyWriter, ListenerContext
 from eventserver.listeners._http_bodies import Cut, Limits, cut
 from eventserver.listeners._http_body import Body, Budget
 from eventserver.listeners._http_checks import Fields, check
+from eventserver.listeners._http_gelf import cut_gelf, is_gelf
 from eventserver.listeners._http_options import HttpOptions
 from eventserver.listeners._http_refusals import Refusal, busy, malformed
 from eventserver.listeners._http_repeats import Keys, sift
@@ -81,6 +82,7 @@ class Exchange:
         self._whole = False
         self._gone = False
         self._path = "/"
+        self._gelf = False
         self._number = 0
         self._replies: list[bytes] = []
         self._replied = 0
@@ -94,7 +96,8 @@ class Exchange:
         try:
             self._path = check(self.requestHeaders, method, target, version, self._hub)
             encoding = self.requestHeaders.get("content-encoding", "")
-            self._body = Body(encoding, length, self._hub.options, self._hub.budget)
+            self._gelf = is_gelf(self._hub.context.decoder, self._path)
+            self._body = Body(encoding, length, self._hub.options, self._hub.budget, gelf=self._gelf)
         except Refusal as refusal:
             self._refusal = refusal
             if length != 0:
@@ -120,8 +123,8 @@ class Exchange:
         try:
             if self._refusal is not None or self._body is None:
                 raise self._refusal or malformed("no request")
-            headers = self.requestHeaders
-            found = cut(self._body.finish(), headers.get("content-type", ""), headers, self._hub.limits)
+            headers, cut_body = self.requestHeaders, cut_gelf if self._gelf else cut
+            found = cut_body(self._body.finish(), headers.get("content-type", ""), headers, self._hub.limits)
             self._store(found)
         except Refusal as refusal:
             self._refuse(refusal)
@@ -243,6 +246,8 @@ class Exchange:
         if self._replies:
             replies = self._replies
             self._answer(200, b"\n".join(replies), _type_of(replies))
+        elif self._gelf:
+            self._answer(202, b"", _JSON)
         else:
             counts = {"accepted": self._accepted, "duplicates": self._duplicates}
             self._answer(200, msgspec.json.encode(counts), _JSON)

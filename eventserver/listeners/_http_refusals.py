@@ -7,6 +7,7 @@ from collections.abc import Sequence
 #: Reason phrases of the statuses that are used here (RFC 9110, section 15; RFC 6585).
 PHRASES = {
     200: b"OK",
+    202: b"Accepted",
     400: b"Bad Request",
     401: b"Unauthorized",
     404: b"Not Found",

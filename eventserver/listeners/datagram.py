@@ -13,7 +13,8 @@ from eventserver.listeners import _endpoints, _sockets
 from eventserver.listeners._datagram_options import DatagramOptions
 from eventserver.listeners._datagrams import Datagrams
 from eventserver.listeners._endpoints import CannotListen, Endpoint, parse_endpoint
-from eventserver.listeners._ingest import Ingest
+from eventserver.listeners._finding import make_ingest
+from eventserver.listeners._proxy_datagrams import ProxyHeaders
 from eventserver.listeners._sweep import Sweeper
 from eventserver.listeners._udp import LAST_DRAINS, InetReader, UnixReader
 from eventserver.options import Size
@@ -34,7 +35,7 @@ class DatagramListener(Service):
     def __init__(self, options: DatagramOptions, context: ListenerContext) -> None:
         self.options = options
         self.context = context
-        self._ingest = Ingest(context)
+        self._ingest = make_ingest(context)
         self._log = ThinnedLog(context.log, context.reactor)
         self._readers: list[InetReader] = []
         self._sweeper = Sweeper(context.reactor, self._sweep)
@@ -110,13 +111,16 @@ class DatagramListener(Service):
     def _open(self, endpoint: Endpoint) -> None:
         for sock in _sockets.open_sockets(endpoint, self.options):
             reader = self._reader(endpoint, sock)
-            reader.datagrams = Datagrams(self.options, self.context, self._ingest, self._log, reader.text, reader.send)
+            reader.proxies = self._proxies(reader)
+            seen = reader.proxies or reader
+            reader.datagrams = Datagrams(self.options, self.context, self._ingest, self._log, seen.text, seen.send)
             if self.context.replies:
                 reader.patient = False  # somebody waits for the answer
             self._readers.append(reader)
             scheme, place = _sockets.address_text(sock)
             granted = Size(_sockets.granted_buffer(sock))
             note = "" if granted >= self.options.receive_buffer else f", of {self.options.receive_buffer} asked for"
+            note += ", PROXY protocol" if reader.proxies is not None else ""
             self.context.log.info(
                 "listening on {scheme} {place} (receive buffer {granted}{note})",
                 scheme=scheme,
@@ -132,11 +136,18 @@ class DatagramListener(Service):
         path = endpoint.path if endpoint.scheme == "unix-datagram" else ""
         return UnixReader(sock, reactor, counters, self._log, path)
 
+    def _proxies(self, reader: InetReader) -> ProxyHeaders | None:
+        settings = self.options.proxy_protocol
+        if settings is None:
+            return None
+        return ProxyHeaders(settings, self.context, self._ingest, self._log, reader.text, reader.send)
+
     def _close(self) -> None:
         readers, self._readers = self._readers, []
         for reader in readers:
             reader.close()
 
-    def _sweep(self, _now: float) -> None:
+    def _sweep(self, now: float) -> None:
         for reader in self._readers:
             reader.count_drops()
+            reader.datagrams.sweep(now)
