@@ -42,6 +42,8 @@ class ListenerCounters:
     """Connections accepted."""
     closed: Counter[str] = field(default_factory=Counter)
     """Connections that the server closed or refused, by reason."""
+    protocols: Counter[str] = field(default_factory=Counter)
+    """Connections by what their peers speak, where that is found out (`type = "auto"`); `tls` besides what is inside."""
     replies: Counter[str] = field(default_factory=Counter)
     """Replies by outcome: `sent`, `gone` (no connection any more), `repeated` (answered before), `unsent`."""
 
@@ -77,6 +79,8 @@ class HandlerCounters:
     """Events handed over again after a failure; outside the sums."""
     failures: Counter[str] = field(default_factory=Counter)
     """Failed calls, by kind: `temporary`, `permanent`, `partial`, `error`, `timeout`."""
+    ignored: Counter[str] = field(default_factory=Counter)
+    """Events of `delivered` that the handler could make nothing of, by reason; outside the sums."""
     calls: int = 0
     """Calls of the handler."""
 

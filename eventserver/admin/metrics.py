@@ -75,6 +75,14 @@ LISTENER = (
         "reason",
     ),
     _reading(
+        "eventserver_connections_detected_total",
+        'Connections by what their peers speak, where that is found out (`type = "auto"`); `tls` besides what is'
+        " inside of it.",
+        "protocols",
+        "listener",
+        "protocol",
+    ),
+    _reading(
         "eventserver_replies_total",
         "Replies by outcome: `sent`, `gone` (no connection any more), `repeated` (answered before); `unsent` are those"
         " of `sent` that the kernel refused.",
@@ -133,6 +141,13 @@ HANDLER = (
         "handler",
     ),
     _reading("eventserver_handler_calls_total", "Calls of the handler.", "calls", "handler"),
+    _reading(
+        "eventserver_events_ignored_total",
+        "Events among the delivered ones that the handler could make nothing of, by reason.",
+        "ignored",
+        "handler",
+        "reason",
+    ),
     _reading(
         "eventserver_handler_failures_total",
         "Failed calls by kind: `temporary`, `permanent`, `partial`, `error`, `timeout`.",
