@@ -15,6 +15,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from eventserver import options
+from eventserver.listeners._tls_tickets import QuietConnection
 from eventserver.options import Doc
 
 # Only ciphers with forward secrecy and authenticated encryption (RFC 9325, section 4.2); those of TLS 1.3 all are, and
@@ -142,7 +143,7 @@ class Certificates:
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """A fresh TLS connection."""
-        return SSL.Connection(self._context, None)
+        return QuietConnection(self._context, None)
 
 
 class TlsFactory(TLSMemoryBIOFactory):
