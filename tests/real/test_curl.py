@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.listeners.certificates import Authority
+from tests.real.clients import Exchanges
 from tests.real.conftest import StartServer
 from tests.real.server import Server
 from tests.realprograms import run
@@ -46,7 +47,7 @@ def ask(curl: str, server: Server, words: Sequence[str], data: bytes = b"", path
     return int(status), body
 
 
-def test_one_event_and_many(curl: str, start: StartServer) -> None:
+def test_one_event_and_many(curl: str, start: StartServer, exchanges: Exchanges) -> None:
     server = start(settings())
     assert ask(curl, server, ["-d", "hello"]) == (200, '{"accepted":1,"duplicates":0}')
     lines = b"".join(b"line %d\n" % number for number in range(10_000))
@@ -55,7 +56,8 @@ def test_one_event_and_many(curl: str, start: StartServer) -> None:
     events = server.events(10_001)
     assert [event["message"] for event in events] == ["hello", *(f"line {number}" for number in range(10_000))]
     assert [events[number]["context"] for number in (0, 1)] == [{"path": "/"}, {"path": "/bulk"}]
-    server.finish()
+    acknowledged = server.finish().total("frames_acknowledged_total")
+    exchanges.note("curl", "HTTP", sent=10_001, received=len(events), acknowledged=acknowledged)
 
 
 def test_bodies_in_chunks_compressed_and_after_100_continue(curl: str, start: StartServer) -> None:
@@ -147,7 +149,7 @@ def test_a_handlers_answer_is_the_response(curl: str, start: StartServer, tmp_pa
     server.finish()
 
 
-def test_python_keeps_its_connection(start: StartServer) -> None:
+def test_python_keeps_its_connection(start: StartServer, exchanges: Exchanges) -> None:
     server = start(settings())
     connection = http.client.HTTPConnection("127.0.0.1", server.port("web"), timeout=20)
     for number in range(200):
@@ -157,7 +159,9 @@ def test_python_keeps_its_connection(start: StartServer) -> None:
     connection.request("POST", "/", iter([b"in ", b"chunks"]), encode_chunked=True)
     assert connection.getresponse().status == 200
     connection.close()
-    assert [event["message"] for event in server.events(201)][-2:] == ["event 199", "in chunks"]
+    events = server.events(201)
+    assert [event["message"] for event in events][-2:] == ["event 199", "in chunks"]
     metrics = server.metrics_when("connections", 0, listener="web")
     assert metrics.total("connections_accepted_total", listener="web") == 1
-    server.finish()
+    acknowledged = server.finish().total("frames_acknowledged_total")
+    exchanges.note("Python http.client", "HTTP", sent=201, received=len(events), acknowledged=acknowledged)

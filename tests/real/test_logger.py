@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.real.clients import Exchanges
 from tests.real.conftest import StartServer
 from tests.real.server import Server
 from tests.realprograms import run
@@ -117,7 +118,9 @@ def test_octet_counting(logger: str, start: StartServer, form: str) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "framing"), [("tcp", []), ("tcp", ["--octet-count"]), ("udp", [])])
-def test_a_file_of_lines(logger: str, start: StartServer, scheme: str, framing: list[str]) -> None:
+def test_a_file_of_lines(
+    logger: str, start: StartServer, scheme: str, framing: list[str], exchanges: Exchanges
+) -> None:
     """Every line of its input is a message, in order."""
     server = start(SETTINGS)
     lines = [f"{number} of many" for number in range(500)]
@@ -125,6 +128,7 @@ def test_a_file_of_lines(logger: str, start: StartServer, scheme: str, framing: 
     events = server.events(500)
     assert [event["message"] for event in events] == lines
     assert not any("error" in event["fields"] for event in events)
+    exchanges.note("logger", f"{scheme.upper()} {' '.join(framing)}", sent=len(lines), received=len(events))
     server.finish()
 
 

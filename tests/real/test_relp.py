@@ -14,6 +14,7 @@ import pytest
 
 from tests.docexamples import blocks_of
 from tests.listeners.certificates import Authority
+from tests.real.clients import Exchanges
 from tests.real.conftest import StartServer
 from tests.real.rsyslog import Rsyslogd, need_module
 from tests.real.server import Metrics, Server
@@ -108,6 +109,12 @@ def everything_was_acknowledged(metrics: Metrics) -> None:
     assert metrics.total("frames_rejected_total") == 0
 
 
+def note(exchanges: Exchanges, over: str, found: list[int], metrics: Metrics) -> None:
+    """For the table of clients; rsyslogd has its own words acknowledged too."""
+    acknowledged = metrics.total("frames_acknowledged_total")
+    exchanges.note("rsyslog omrelp", over, sent=MESSAGES, received=len(found), acknowledged=acknowledged, more=True)
+
+
 def shown(number: int, **changes: str) -> str:
     """What the page on RELP tells people to write into rsyslog.conf, with other places in it."""
     page = (ROOT / "docs" / "relp.md").read_text()
@@ -118,21 +125,27 @@ def shown(number: int, **changes: str) -> str:
     return text
 
 
-def test_ten_thousand_messages(rsyslogd: Callable[[str], Rsyslogd], start: StartServer, tmp_path: Path) -> None:
+def test_ten_thousand_messages(
+    rsyslogd: Callable[[str], Rsyslogd], start: StartServer, tmp_path: Path, exchanges: Exchanges
+) -> None:
     """In order, once each, and every one acknowledged, as the documentation shows it."""
     server = start(SETTINGS.format(scheme="tcp", port=0, more="") + JOURNAL.format(path=tmp_path / "journal"))
     forwarder = Forwarder(rsyslogd, tmp_path / "rsyslog", shown(0, port=str(server.port("safe"))))
     started(server)
     forwarder.send(MESSAGES)
-    assert take(server, MESSAGES) == list(range(MESSAGES))
+    found = take(server, MESSAGES)
+    assert found == list(range(MESSAGES))
     assert forwarder.program.stop() == 0, forwarder.program.output()
-    everything_was_acknowledged(server.finish(farewell=True))
+    metrics = server.finish(farewell=True)
+    everything_was_acknowledged(metrics)
+    note(exchanges, "RELP, TCP", found, metrics)
 
 
 @pytest.mark.parametrize("library", ["gnutls", "openssl"])
 def test_ten_thousand_messages_over_tls(
-    rsyslogd: Callable[[str], Rsyslogd], start: StartServer, authority: Authority, tmp_path: Path, library: str
-) -> None:
+    rsyslogd: Callable[[str], Rsyslogd], start: StartServer, authority: Authority, tmp_path: Path, library: str,
+    exchanges: Exchanges,
+) -> None:  # fmt: skip
     """TLS begins with the connection; both sides show a certificate, and look at the other's."""
     cert, key = authority.server()
     tls = f'tls = {{cert = "{cert}", key = "{key}", client_ca = "{authority.ca}", client_names = ["forwarder"]}}'
@@ -146,9 +159,12 @@ def test_ten_thousand_messages_over_tls(
     assert "start" in first["message"]
     assert first["context"]["tls"]["subject"] == "forwarder"
     forwarder.send(MESSAGES)
-    assert take(server, MESSAGES) == list(range(MESSAGES))
+    found = take(server, MESSAGES)
+    assert found == list(range(MESSAGES))
     assert forwarder.program.stop() == 0, forwarder.program.output()
-    everything_was_acknowledged(server.finish(farewell=True))
+    metrics = server.finish(farewell=True)
+    everything_was_acknowledged(metrics)
+    note(exchanges, f"RELP, TLS ({library})", found, metrics)
 
 
 def test_a_client_without_a_certificate_is_not_heard(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.listeners.certificates import Authority
+from tests.real.clients import Exchanges
 from tests.real.conftest import StartServer
 from tests.real.rsyslog import Rsyslogd, need_driver, tls_globals
 from tests.real.server import Server
@@ -19,6 +20,7 @@ from tests.realprograms import free_port
 pytestmark = pytest.mark.real
 
 MESSAGES = 1000
+DATAGRAMS = 100
 SEVERITIES = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 #: The facilities of the messages: kern, which rsyslog keeps from nobody else, is left out.
 FACILITIES = {1: "user", 3: "daemon", 4: "auth", 16: "local0", 23: "local7"}
@@ -39,7 +41,7 @@ FORWARD = """
 module(load="imuxsock" sysSock.use="off")
 input(type="imuxsock" socket="{folder}/in.sock" useSpecialParser="off" parseHostname="on"
       useSysTimeStamp="off" ignoreTimestamp="off" rateLimit.interval="0")
-action(type="omfwd" target="127.0.0.1" port="{port}" protocol="tcp" tcp_framing="{framing}"
+action(type="omfwd" target="127.0.0.1" port="{port}" protocol="{protocol}" tcp_framing="{framing}"
        template="{template}" action.resumeInterval="1" action.resumeRetryCount="-1" {more})
 """
 
@@ -64,24 +66,28 @@ def rsyslogd(real_program: Callable[[str], str], tmp_path: Path) -> Iterator[Cal
 
 def forward(
     rsyslogd: Callable[[str], Rsyslogd], server: Server, tmp_path: Path, *,
-    scheme: str, framing: str, template: str, before: str = "", more: str = "",
+    scheme: str, framing: str, template: str, before: str = "", more: str = "", messages: int = MESSAGES,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Have rsyslogd forward the messages; the events that came, less rsyslog's own."""
     port = server.port("syslog", scheme)
     folder = tmp_path / "rsyslog"
     forwarder = rsyslogd(
-        before + FORWARD.format(folder=folder, port=port, framing=framing, template=TEMPLATES[template], more=more)
-    )
+        before
+        + FORWARD.format(
+            folder=folder, port=port, protocol="udp" if scheme == "udp" else "tcp", framing=framing,
+            template=TEMPLATES[template], more=more,
+        )
+    )  # fmt: skip
     first = server.event()  # rsyslogd says that it has started, and so that its socket is there
     assert first["fields"]["app_name"].startswith("rsyslogd"), first
     assert "start" in first["message"]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as source:
         source.connect(str(folder / "in.sock"))
-        for number in range(MESSAGES):
+        for number in range(messages):
             source.send(line(number))
     events: list[dict[str, Any]] = []
-    while len(events) < MESSAGES:
-        batch = server.events(MESSAGES - len(events))
+    while len(events) < messages:
+        batch = server.events(messages - len(events))
         events += [event for event in batch if event["fields"]["hostname"] != "forwarder"]
     assert forwarder.stop() == 0, forwarder.output()
     return events
@@ -103,11 +109,13 @@ def check(events: list[dict[str, Any]], template: str) -> None:
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("framing", ["traditional", "octet-counted"])
 def test_a_thousand_messages_over_tcp(
-    rsyslogd: Callable[[str], Rsyslogd], start: StartServer, tmp_path: Path, framing: str, template: str
-) -> None:
+    rsyslogd: Callable[[str], Rsyslogd], start: StartServer, tmp_path: Path, framing: str, template: str,
+    exchanges: Exchanges,
+) -> None:  # fmt: skip
     server = start(SETTINGS.format(scheme="tcp", tls=""))
     events = forward(rsyslogd, server, tmp_path, scheme="tcp", framing=framing, template=template)
     check(events, template)
+    exchanges.note("rsyslog omfwd", f"TCP {framing}, RFC {template}", sent=MESSAGES, received=len(events))
     server.finish(farewell=True)
 
 
@@ -115,7 +123,7 @@ def test_a_thousand_messages_over_tcp(
 @pytest.mark.parametrize("driver", ["gtls", "ossl"])
 def test_a_thousand_messages_over_tls(
     rsyslogd: Callable[[str], Rsyslogd], start: StartServer, authority: Authority, tmp_path: Path,
-    driver: str, framing: str,
+    driver: str, framing: str, exchanges: Exchanges,
 ) -> None:  # fmt: skip
     """Both sides show a certificate, and look at the other's."""
     need_driver(driver)
@@ -130,6 +138,20 @@ def test_a_thousand_messages_over_tls(
     )  # fmt: skip
     check(events, "5424")
     assert {event["context"]["tls"]["subject"] for event in events} == {"forwarder"}
+    exchanges.note("rsyslog omfwd", f"TLS ({driver}) {framing}", sent=MESSAGES, received=len(events))
+    server.finish(farewell=True)
+
+
+def test_messages_over_udp(
+    rsyslogd: Callable[[str], Rsyslogd], start: StartServer, tmp_path: Path, exchanges: Exchanges
+) -> None:
+    """One datagram each; as few as fit into the smallest buffer that a system gives."""
+    server = start(SETTINGS.format(scheme="udp", tls=""))
+    events = forward(
+        rsyslogd, server, tmp_path, scheme="udp", framing="traditional", template="5424", messages=DATAGRAMS
+    )
+    check(events, "5424")
+    exchanges.note("rsyslog omfwd", "UDP, RFC 5424", sent=DATAGRAMS, received=len(events))
     server.finish(farewell=True)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.real.clients import Exchanges
 from tests.real.conftest import StartServer
 
 SETTINGS = """
@@ -44,7 +45,9 @@ def logging_to(address: Any, kind: socket.SocketKind | None, form: str = "%(mess
         ("unix", socket.SOCK_STREAM),
     ],
 )
-def test_records_arrive_with_their_level(start: StartServer, scheme: str, kind: socket.SocketKind) -> None:
+def test_records_arrive_with_their_level(
+    start: StartServer, scheme: str, kind: socket.SocketKind, exchanges: Exchanges
+) -> None:
     """Each record ends with NUL and no line feed, over streams too, so a record of several lines stays one event."""
     server = start(SETTINGS)
     with logging_to(server.place("syslog", scheme), kind, "app[%(process)d]: %(message)s") as logger:
@@ -59,6 +62,7 @@ def test_records_arrive_with_their_level(start: StartServer, scheme: str, kind: 
     assert severities == ["debug", "info", "warning", "err", "crit"]
     assert {event["fields"]["facility"] for event in events} == {"local5"}
     assert {event["fields"]["app_name"] for event in events} == {"app"}
+    exchanges.note("Python SysLogHandler", scheme, sent=5, received=len(events))
     server.finish()
 
 
