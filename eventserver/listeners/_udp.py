@@ -25,9 +25,10 @@ from eventserver.listeners._proxy_datagrams import ProxyHeaders
 from eventserver.listeners._sockets import granted_buffer, kernel_drops
 from eventserver.thinned_log import ThinnedLog
 
-#: Datagrams, and bytes (soft by one datagram), that one wake-up reads at most; then others have their turn.
+#: Datagrams, and bytes (soft by one datagram), that one wake-up reads at most, as one batch; then others have their
+#: turn. Of datagrams full of the shortest lines a decoder may make two hundred times their bytes.
 DRAIN = 512
-DRAIN_BYTES = 1 << 20
+DRAIN_BYTES = 1 << 18
 #: After a wake-up that found fewer datagrams than SMALL, the socket is left alone for PAUSE seconds, so that more come
 #: together: a wake-up costs as much as fifty datagrams. The first one after a silence never waits. Only with a buffer
 #: of at least PAUSE_BUFFER bytes, which a burst does not fill in that time.
