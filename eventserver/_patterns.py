@@ -1,4 +1,4 @@
-"""Regular expressions of `matches(x, "...")`: those whose run time is bounded, whatever text they meet.
+"""Regular expressions of `matches(x, "...")` and of decoders: their run time is bounded, whatever text they meet.
 
 google-re2 is used where it is installed (the optional extra `re2`): linear time, no limit on the text. Without it
 Python's `re` is used, which backtracks: `(a+)+$` takes 2**n steps on n letters. So a pattern is measured first, and
@@ -14,10 +14,10 @@ from __future__ import annotations
 import importlib
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from re import _constants as c  # type: ignore[attr-defined]  # private, and the only parser of `re`'s patterns
 from re import _parser  # type: ignore[attr-defined]  # as above
-from typing import Any
+from typing import Any, NamedTuple
 
 #: The longest pattern, in characters.
 MAX_PATTERN = 1000
@@ -61,8 +61,52 @@ _INSTEAD = "simplify it, split it into several `matches`, or install google-re2"
 Items = Sequence[tuple[Any, Any]]
 
 
+class Groups(NamedTuple):
+    """A pattern with named groups: their `names`, and `find`, which gives what they hold, by name.
+
+    `find` gives None where the pattern is not in a text; a group that took no part is None. It raises `ValueError` for
+    a text of more than `MAX_TEXT` characters where RE2 is not installed.
+    """
+
+    names: tuple[str, ...]
+    find: Callable[[str], Mapping[str, str | None] | None]
+
+
 def compile_pattern(pattern: str) -> Callable[[str], bool]:
     """A function that says whether a text holds the pattern. Raises `ValueError` with a sentence."""
+    items = _checked(pattern)
+    re2 = _re2()
+    return _with_re2(re2, pattern) if re2 is not None else _with_re(pattern, items)
+
+
+def compile_groups(pattern: str) -> Groups:
+    """The pattern, to find what its named groups hold. Raises `ValueError` with a sentence."""
+    items = _checked(pattern)
+    re2 = _re2()
+    if re2 is not None:
+        compiled = _compile_re2(re2, pattern, never_capture=False)
+    else:
+        compiled = re.compile(pattern, re.ASCII)
+        check_cost(items, bool(compiled.flags & re.MULTILINE))
+    # By their place in the pattern: RE2 gives them by name.
+    places = sorted((place - 1, name) for name, place in compiled.groupindex.items())
+    search = compiled.search
+    most = None if re2 is not None else MAX_TEXT
+
+    def find(text: str) -> Mapping[str, str | None] | None:
+        if most is not None and len(text) > most:
+            raise ValueError(f"it has more than {most} characters, for which google-re2 has to be installed")
+        found = search(text)
+        if found is None:
+            return None
+        values = found.groups()
+        return {name: values[place] for place, name in places}
+
+    return Groups(tuple(name for _, name in places), find)
+
+
+def _checked(pattern: str) -> Items:
+    """The parts of a pattern that may be used. Raises `ValueError` with a sentence."""
     if len(pattern) > MAX_PATTERN:
         raise ValueError(f"a pattern has at most {MAX_PATTERN} characters")
     if pattern.count("(") > MAX_GROUPS:
@@ -73,8 +117,7 @@ def compile_pattern(pattern: str) -> Callable[[str], bool]:
     for operator, _ in _walk(items):
         if operator in _REFUSED:
             raise ValueError(f"{_REFUSED[operator]} is not in the language of patterns")
-    re2 = _re2()
-    return _with_re2(re2, pattern) if re2 is not None else _with_re(pattern, items)
+    return items
 
 
 def _re2() -> Any:
@@ -86,14 +129,19 @@ def _re2() -> Any:
 
 
 def _with_re2(re2: Any, pattern: str) -> Callable[[str], bool]:
+    # Whether it is found is all that is asked.
+    search = _compile_re2(re2, pattern, never_capture=True).search
+    return lambda text: search(text) is not None
+
+
+def _compile_re2(re2: Any, pattern: str, *, never_capture: bool) -> Any:
     try:
         settings = re2.Options()
         settings.log_errors = False  # Else RE2 writes its complaints to standard error.
-        settings.never_capture = True  # Whether it is found is all that is asked.
-        search = re2.compile(pattern, settings).search
+        settings.never_capture = never_capture
+        return re2.compile(pattern, settings)
     except Exception as error:
         raise ValueError(f"RE2 refuses the pattern: {error}") from None
-    return lambda text: search(text) is not None
 
 
 def _with_re(pattern: str, items: Items) -> Callable[[str], bool]:
@@ -247,6 +295,8 @@ def _letters(operator: Any, value: Any) -> frozenset[int]:
     """The letters that one item could match: never too few, both cases of each because of `(?i)`."""
     if operator is c.LITERAL:
         return _cases(frozenset({min(value, _OTHER)}))
+    if operator is c.NOT_LITERAL:
+        return _ALL - {value}
     if operator is c.RANGE:
         return _cases(frozenset(range(min(value[0], _OTHER), min(value[1], _OTHER) + 1)))
     if operator is c.CATEGORY:

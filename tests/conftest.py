@@ -19,6 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogBeginner
 from twisted.python.failure import Failure
 
+from eventserver import _patterns
 from tests import realprograms
 
 LoggedFailures = Callable[..., list[Failure]]
@@ -158,3 +159,9 @@ def _left_over(reactor: Any, before: set[Any]) -> list[str]:
 def real_program() -> Callable[[str], str]:
     """`real_program("nc")` is the path of a real program; without it the test is skipped (see `realprograms.find`)."""
     return realprograms.find
+
+
+@pytest.fixture
+def without_re2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if google-re2 were not installed: patterns are Python's own, and measured."""
+    monkeypatch.setattr(_patterns, "_re2", lambda: None)

@@ -333,6 +333,7 @@ def test_the_deepest_expressions_compile() -> None:
         assert compile_expression(expression).values([EVENT])
 
 
+@pytest.mark.usefixtures("without_re2")
 @pytest.mark.parametrize(
     "pattern",
     [

@@ -31,7 +31,10 @@ INTERFACES = {
     "handlers": IHandler,
 }
 #: Options without a default, for components that have such.
-NEEDED: dict[str, dict[str, Any]] = {"encoders.template": {"template": "{message}"}}
+NEEDED: dict[str, dict[str, Any]] = {
+    "encoders.template": {"template": "{message}"},
+    "decoders.regex": {"pattern": "(?P<word>.)"},
+}
 STEPS: dict[str, object] = {"drop": "severity_code > 3", "set": {"team": "ops"}}
 
 

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from itertools import repeat
 from typing import Annotated, Any
 
+import msgspec
+
 from eventserver import options
-from eventserver.event import Batch
+from eventserver.event import Batch, Event, frame_index, undecodable
 from eventserver.options import Doc
 
 _suffixes: list[str] = []
@@ -43,3 +45,15 @@ def contexts(batch: Batch) -> Iterable[dict[str, Any]]:
     if not batch.marks:
         return repeat(batch.context)
     return [batch.context_of(frame) for frame in range(len(batch.frames))]
+
+
+def undecodable_element(batch: Batch, event: Event, reason: str, element: dict[str, Any]) -> Event:
+    """The event for a JSON object that was read as `event`, but is not what it should be; `element` is the object.
+
+    The first one of a frame has the bytes of the frame. Each of the others has its own JSON: with all of an array in
+    each event of its elements, 64 KiB would become gigabytes.
+    """
+    if "." not in event.id.rpartition("-")[2]:
+        return undecodable(batch, frame_index(event.id) - batch.offset, reason).replace(id=event.id)
+    text = msgspec.json.encode(element).decode()
+    return event.replace(time=batch.received, type="undecodable", message=text, fields={"error": reason}, raw=text)

@@ -15,9 +15,9 @@ from typing import Annotated
 
 from zope.interface import implementer
 
-from eventserver.decoders._common import DecoderOptions
+from eventserver.decoders._common import DecoderOptions, undecodable_element
 from eventserver.decoders.json import JsonDecoder, JsonOptions
-from eventserver.event import Batch, Event, frame_index, undecodable
+from eventserver.event import Batch, Event
 from eventserver.interfaces import IDecoder
 from eventserver.options import Doc
 
@@ -65,8 +65,11 @@ class CloudEventsDecoder:
         if missing is None and event.type == _NO_TYPE:
             missing = "type"
         if missing is not None:
-            wrong = undecodable(batch, frame_index(event.id) - batch.offset, f"no CloudEvent: `{missing}` is missing")
-            return wrong.replace(id=event.id)
+            # What was taken out of the object, back in it.
+            taken = {"type": event.type, "time": event.time, "data": event.message}
+            usual = {"type": _NO_TYPE, "time": batch.received, "data": ""}
+            element = {key: value for key, value in taken.items() if value != usual[key]} | fields
+            return undecodable_element(batch, event, f"no CloudEvent: `{missing}` is missing", element)
         return event.replace(type=self._type) if self._type else event
 
 

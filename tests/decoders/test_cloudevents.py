@@ -74,3 +74,15 @@ def test_event_type_names_them_all() -> None:
     decoder = CloudEventsDecoder(CloudEventsOptions(event_type="order"))
     ours, theirs = decoder.decode(batch(frame(), b"nope"))
     assert (ours.type, theirs.type) == ("order", "undecodable")
+
+
+def test_what_is_wrong_in_an_array_keeps_its_own_json_and_not_the_array() -> None:
+    """Else 64 KiB of `{},` would become gigabytes."""
+    wrong = {"type": "t", "time": "2026-11-22T13:00:00Z", "data": "text", "mine": 1}
+    given = b"[{}," + json.dumps(wrong).encode() + b",{},{" + b'"data":{"n":1}}]'
+    first, second, third, fourth = CloudEventsDecoder().decode(batch(given))
+    assert [event.type for event in (first, second, third, fourth)] == ["undecodable"] * 4
+    assert first.raw_bytes == given
+    assert json.loads(second.raw_bytes or b"") == wrong
+    assert (second.message, second.time) == (second.raw, RECEIVED)
+    assert (third.raw, fourth.raw) == ("{}", '{"data":{"n":1}}')

@@ -8,8 +8,15 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eventserver.decoders.cef import CefDecoder
+from eventserver.decoders.csv import CsvDecoder
 from eventserver.decoders.function import FunctionDecoder
+from eventserver.decoders.influx import InfluxDecoder
 from eventserver.decoders.json import JsonDecoder
+from eventserver.decoders.kv import KvDecoder
+from eventserver.decoders.leef import LeefDecoder
+from eventserver.decoders.logfmt import LogfmtDecoder
+from eventserver.decoders.regex import RegexDecoder, RegexOptions
 from eventserver.decoders.syslog import SyslogDecoder
 from eventserver.decoders.text import TextDecoder
 from eventserver.event import frame_index
@@ -23,11 +30,19 @@ DECODERS: list[Any] = [
     JsonDecoder(),
     SyslogDecoder(),
     FunctionDecoder(lambda frame: msgspec.json.decode(frame), "loads"),
+    LogfmtDecoder(),
+    KvDecoder(),
+    CsvDecoder(),
+    RegexDecoder(RegexOptions(pattern=r"(?P<a>\w+) (?P<b>\d+)?")),
+    CefDecoder(),
+    LeefDecoder(),
+    InfluxDecoder(),
 ]
 
 _starts = st.sampled_from(
     [b"", b"<13>", b"<13>1 ", b"<13>1 2026-11-22T10:00:00Z ", b"<13>1 - h a p m [a b=", b"<13>Nov 22 10:00:00 ",
-     b"<189>1: ", b"{", b"[{"]
+     b"<189>1: ", b"{", b"[{", b'a=1 b="', b"a,b=", b"m,a=b c=1 ", b"<13>Jan  1 00:00:00 h CEF:0|a|b|c|d|e|5|f=",
+     b"LEEF:2.0|a|b|c|d|^|e="]
 )  # fmt: skip
 _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 _frames = st.lists(st.tuples(_starts, st.binary(max_size=30)).map(b"".join), max_size=6)

@@ -282,6 +282,7 @@ def test_either_start_or_mode_is_needed() -> None:
             MultilineFramer(MultilineFramer.Options(**table), build(LinesFramer))
 
 
+@pytest.mark.usefixtures("without_re2")
 @pytest.mark.parametrize(
     "pattern",
     [
