@@ -7,6 +7,8 @@
 #   make bench    the benchmarks, beside other servers (make bench-quick: in a few minutes; make bench-growth: how cost
 #                 grows, and the start); BENCH_ARGS="--scenarios S1J" chooses
 #   make faults   the fault tests in their long form (in hours; the short one is part of make test)
+#   make fuzz     atheris over every framer, decoder and protocol, for ten minutes (FUZZ="3600 decoder: framer:auto" chooses
+#                 the seconds and the targets; the short one is part of make test)
 #   make format   put the code into the project's format
 #   make clean    remove what the targets above have made
 
@@ -18,6 +20,7 @@ PYTEST := $(BIN)/python -m pytest
 # Hand options to pytest: make test PYTEST_ARGS="-x tests/test_admin.py"
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FUZZ ?= 600
 
 # The dependency groups as plain requirements: pip knows `--group` only from 25.1 on, and Debian 12 has 23.0.
 define GROUPS
@@ -27,7 +30,7 @@ print(*groups["test"], *groups["check"], sep="\n")
 endef
 export GROUPS
 
-.PHONY: run test check docs bench bench-quick bench-growth faults format clean venv
+.PHONY: run test check docs bench bench-quick bench-growth faults fuzz format clean venv
 
 run: $(VENV)/.run
 	@exec $(BIN)/twistd -n eventserver
@@ -66,6 +69,10 @@ bench-growth: $(VENV)/.dev
 faults: $(VENV)/.dev
 	EVENTSERVER_FAULTS=long $(PYTEST) tests/faults $(PYTEST_ARGS)
 
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz.hostile
+	$(BIN)/python -m tests.fuzz $(FUZZ)
+
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -84,6 +91,6 @@ $(VENV)/.dev: $(VENV)/.run
 	@touch $@
 
 clean:
-	rm -rf $(VENV) docs/_build dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache _trial_temp*
+	rm -rf $(VENV) docs/_build dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache fuzzed _trial_temp*
 	rm -f twisted/plugins/dropin.cache
 	find eventserver tests twisted examples -name __pycache__ -type d -prune -exec rm -rf {} +
