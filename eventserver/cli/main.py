@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from eventserver.cli import check, components, deadletters, journal, replay, run, schema
+from eventserver.cli import check, components, deadletters, journal, replay, run, schema, send
 
 _EPILOG = """\
 `twistd eventserver` is the same server with all that twistd offers (daemons, reactors, log files).
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"eventserver {version('eventserver')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     commands.add_parser("run", help="run the server in the foreground, as `twistd -n eventserver` (run --help)")
-    for module in (check, deadletters, replay, journal, schema, components):
+    for module in (check, send, deadletters, replay, journal, schema, components):
         module.add_to(commands)
     return parser
 

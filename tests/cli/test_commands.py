@@ -53,7 +53,7 @@ def test_help_lists_what_is_built_and_nothing_else(capsys):
         main(["--help"])
     assert exit.value.code == 0
     commands = re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE)
-    assert commands == ["run", "check", "deadletters", "replay", "journal", "schema", "components"]
+    assert commands == ["run", "check", "send", "deadletters", "replay", "journal", "schema", "components"]
 
 
 def test_version(capsys):

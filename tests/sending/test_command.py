@@ -1,0 +1,58 @@
+"""The options of `eventserver send`: what is wrong with them is told before anything is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eventserver.cli.main import main
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ("--to tpc:localhost:1", "did you mean `tcp:`?"),
+    ("--to tcp:localhost:1 --token x", "--header and --token are for HTTP"),
+    ("--to tcp:localhost:1 --ca x", "are for targets with TLS"),
+    ("--to relp:localhost:1 --framing octet", "--framing is for plain streams"),
+    ("--to relp:localhost:1 --compress gzip", "can be packed with nothing"),
+    ("--to fluent:localhost:1 --compress zlib", "can be packed with gzip or zstd"),
+    ("--to fluent:localhost:1 --compress gzip --mode message", "only the mode `packed` can be compressed"),
+    ("--to fluent:localhost:1 --format syslog", "its format is `json`"),
+    ("--to fluent:localhost:1 --user x", "--user needs --shared-key"),
+    ("--to relp:localhost:1 --shared-key x", "are for fluent"),
+    ("--to statsd+tcp:localhost:1 --join 9", "--join is for datagrams"),
+    ("--to gelf+tcp:localhost:1 --compress gzip", "can be packed with nothing"),
+    ("--to tls:localhost:1 --ca /nowhere", "/nowhere: No such file or directory"),
+    ("--to tls:localhost:1 --cert x", "a certificate and its key go together"),
+    ("--to http://localhost:1 --token file:/nowhere", "/nowhere: No such file or directory"),
+])  # fmt: skip
+def test_what_does_not_fit_together(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["send", *words.split(), "hello"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert all(line.startswith("eventserver send: ") for line in err.splitlines())
+
+
+@pytest.mark.parametrize("words", [
+    "", "--to x --rate 0", "--to x --rate nan", "--to x --count -1", "--to x --count 0", "--to x --format y",
+    "--to x --duration 5", "--to x --header x", "--to x --header a:b\nc", "--to x --hostname a\x7f",
+    "--to x --chunk-size 1", "--to x --connections 0", "--to x --severity loud",
+])  # fmt: skip
+def test_wrong_values_are_wrong_usage(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["send", *words.split(" "), "hello"])
+    assert exit.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_secret_can_be_in_a_file(tmp_path: Path) -> None:
+    from eventserver.cli.send import _secret
+
+    file = tmp_path / "token"
+    file.write_text("abc\n")
+    assert _secret(f"file:{file}") == "abc"
+    assert _secret("abc") == "abc"
+    file.write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="no text"):
+        _secret(f"file:{file}")
