@@ -17,12 +17,13 @@ AckLevel = Literal["memory", "durable", "delivered"]
 
 @dataclass(frozen=True, slots=True)
 class ConnectionInfo:
-    """One open connection, for people."""
+    """One open connection, for people. `protocol` is what it speaks, where that was found out."""
 
     peer: str
     since: dt.datetime
     received: int
     bytes: int
+    protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,7 +81,11 @@ class IFramer(Interface):
 
 
 class IDecoder(Interface):
-    """Turns the frames of a batch into events. Pure: `batch.received` is its only clock."""
+    """Turns the frames of a batch into events. Pure: `batch.received` is its only clock.
+
+    Optional attribute: `choices`, further decoders by name, for the batches of its listener that carry their names
+    instead of its own, as listeners that look at what comes write them (`Batch.decoder`).
+    """
 
     def decode(batch: Batch) -> list[Event]:
         """The events of the batch, in the order of its frames; a frame may give none, one or several.

@@ -39,7 +39,7 @@ from tests.realprograms import Program
 #: Programs that a page may need besides those of this package and of every system.
 REAL = ("nc", "telnet", "logger", "curl", "openssl")
 #: Ports that pages use for the server.
-PORTS = ("5140", "5141", "5142", "5514", "5515", "6514", "8080", "9514")
+PORTS = ("5140", "5141", "5142", "5514", "5515", "6514", "8080", "9514", "24224")
 #: What a running server says once everything listens.
 READY = r"eventserver: handler "
 

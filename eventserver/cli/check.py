@@ -46,9 +46,9 @@ def summary(settings: Settings) -> str:
     lines = []
     for listener in settings.listeners.values():
         endpoints = " ".join(endpoint for part in listener.parts for endpoint in part.endpoints)
-        lines.append(
-            f"listener {listener.name}: {endpoints} (framing {listener.framer.name}, decoder {listener.decoder.name})"
-        )
+        types = [part.name for part in listener.parts if part.name not in ("stream", "datagram")]
+        how = f"type {types[0]}" if types else f"framing {listener.framer.name}"
+        lines.append(f"listener {listener.name}: {endpoints} ({how}, decoder {listener.decoder.name})")
     for handler in settings.handlers.values():
         sources = "all listeners" if handler.listeners is None else ", ".join(handler.listeners)
         lines.append(f"handler {handler.name}: {handler.handler.name} (from {sources})")

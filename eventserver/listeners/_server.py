@@ -14,8 +14,8 @@ from zope.interface import implementer
 from eventserver.interfaces import ConnectionInfo, IListener, ListenerContext
 from eventserver.listeners import _bind, _endpoints
 from eventserver.listeners._endpoints import CannotListen, Endpoint, parse_endpoint
+from eventserver.listeners._finding import make_ingest
 from eventserver.listeners._gathering import gather
-from eventserver.listeners._ingest import Ingest
 from eventserver.listeners._limits import ConnectionLimits
 from eventserver.listeners._peer_connection import PeerConnection
 from eventserver.listeners._proxy import ProxiedConnection, ProxiedFactory
@@ -50,7 +50,7 @@ class StreamServer(Service):
     def __init__(self, options: StreamOptions, context: ListenerContext) -> None:
         self.options = options
         self.context = context
-        self.ingest = Ingest(context)
+        self.ingest = make_ingest(context)
         self.log = ThinnedLog(context.log, context.reactor)
         self.paused = False
         self._limits = ConnectionLimits(options.max_connections, options.max_connections_per_peer)

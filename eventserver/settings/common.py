@@ -64,7 +64,11 @@ class ListenerOptions(options.Options, frozen=True, kw_only=True):
     ] = []  # noqa: RUF012  # msgspec copies it
     framing: Annotated[
         str | None,
-        Doc('How a stream is cut into frames. By default "auto" with decoder "syslog", else "lines".', "octet"),
+        Doc(
+            'How a stream is cut into frames. By default "auto" with the decoders "syslog" and "auto", "gelf" with '
+            '"gelf", "msgpack" with "msgpack", else "lines".',
+            "octet",
+        ),
     ] = None
     datagram_framing: Annotated[
         str | None,
@@ -72,7 +76,11 @@ class ListenerOptions(options.Options, frozen=True, kw_only=True):
     ] = None
     decoder: Annotated[
         str,
-        Doc("What frames are turned into events with: a decoder's name, or `module:function`.", "syslog"),
+        Doc(
+            "What frames are turned into events with: a decoder's name, or `module:function`. By default what the "
+            'type of listener names, "text" if it names none.',
+            "syslog",
+        ),
     ] = "text"
     multiline: Annotated[
         dict[str, Any] | None,

@@ -13,12 +13,17 @@ from eventserver.settings.endpoints import Endpoint, parse_endpoint
 from eventserver.settings.model import Component, ListenerPart, ListenerSettings
 from eventserver.settings.tables import Table, parse, read_text
 
+#: How streams are cut by default, by decoder, where that is not "lines".
+_USUAL_FRAMINGS = {"syslog": "auto", "auto": "auto", "gelf": "gelf", "msgpack": "msgpack"}
+
 
 def build_listener(world: World, name: str, table: Table) -> ListenerSettings | None:
     """The listener that a table describes, or None when something is wrong with it (then `world.problems` says what).
 
     What a listener class may say about itself: `ack_levels`, the levels of `ack` that its protocol can keep (none, if
-    it says nothing); `framed`, whether it cuts streams with a framer (all but `datagram`, if it says nothing).
+    it says nothing); `framed`, whether it cuts streams with a framer (all but `datagram`, if it says nothing);
+    `default_decoder`, what its frames are decoded with unless the settings say so (`text`, if it says nothing);
+    `datagram_type`, the type that serves its endpoints for datagrams (none, if it says nothing).
     """
     before = len(world.problems.found)
     values = table.values
@@ -32,7 +37,7 @@ def build_listener(world: World, name: str, table: Table) -> ListenerSettings | 
     parts = _parts(world, table, endpoints, optional)
     # What wrong endpoints were meant for, nobody knows: then no key of any type is called unknown.
     uncertain = not parts or any(endpoint is None for _, endpoint in endpoints + optional)
-    decoder = choose(world, table, "decoder", "decoders", values.get("decoder", "text"))
+    decoder = choose(world, table, "decoder", "decoders", values.get("decoder", parts[0].decoder if parts else "text"))
     framing, datagram_framing, framing_choices = _framings(world, table, [part.choice for part in parts], uncertain)
     choices = [*(part.choice for part in parts), decoder, *framing_choices]
     if uncertain:
@@ -84,11 +89,12 @@ def _endpoints(world: World, table: Table, key: str) -> _Endpoints:
 
 @dataclass
 class _Part:
-    """A type, and the endpoints that it serves."""
+    """A type, the endpoints that it serves, and the decoder if the settings name none."""
 
     choice: Choice
     endpoints: list[str]
     optional: list[str]
+    decoder: str = "text"
 
 
 def _parts(world: World, table: Table, endpoints: _Endpoints, optional: _Endpoints) -> list[_Part]:
@@ -96,12 +102,19 @@ def _parts(world: World, table: Table, endpoints: _Endpoints, optional: _Endpoin
     named = table.values.get("type")
     if named is not None:
         choice = choose(world, table, "type", "listeners", named)
-        return [_Part(choice, [text for text, _ in endpoints], [text for text, _ in optional])]
+        decoder = str(getattr(choice.component, "default_decoder", "text"))
+        beside = getattr(choice.component, "datagram_type", None)
+        if beside is None:
+            return [_Part(choice, [text for text, _ in endpoints], [text for text, _ in optional], decoder)]
+        kinds = {"stream": choice, "datagram": choose(world, table, "type", "listeners", beside)}
+    else:
+        decoder = "text"
+        kinds = {kind: choose(world, table, "type", "listeners", kind) for kind in ("stream", "datagram")}
     parts = []
-    for kind in ("stream", "datagram"):
+    for kind, choice in kinds.items():
         mine, maybe = ([text for text, e in some if e and e.kind == kind] for some in (endpoints, optional))
         if mine or maybe:
-            parts.append(_Part(choose(world, table, "type", "listeners", kind), mine, maybe))
+            parts.append(_Part(choice, mine, maybe, decoder))
     return parts
 
 
@@ -114,7 +127,7 @@ def _framings(
 ) -> tuple[Choice, Choice | None, list[Choice]]:
     """The framing of streams and of datagrams, and which of them may have options in the table."""
     values = table.values
-    default = "auto" if values.get("decoder") == "syslog" else "lines"
+    default = _USUAL_FRAMINGS.get(str(values.get("decoder")), "lines")
     framing = choose(world, table, "framing", "framers", values.get("framing", default))
     allowed: list[Choice] = []
     if uncertain or any(part.component is None or _framed(part) for part in parts):
@@ -167,10 +180,10 @@ def _multiline(world: World, table: Table, streams: bool) -> Component | None:
 
 def _ack(world: World, table: Table, components: list[Any]) -> Any:
     """The level of acknowledgement, or None where the protocol has none."""
-    able = [set(getattr(component, "ack_levels", ())) for component in components]
+    able = [set(levels) for component in components if (levels := getattr(component, "ack_levels", ()))]
     levels = set.intersection(*able) if able else set()
     ack = table.values.get("ack")
-    if able and not levels:
+    if components and not levels:
         for key in ("ack", "ack_timeout"):
             if key in table.values:
                 world.problems.add(

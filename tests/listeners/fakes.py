@@ -122,6 +122,10 @@ class FakeTransport(StringTransport):
     """A transport that says whether it is read, and that a test can fill up."""
 
     aborted = False
+    no_delay = False
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        self.no_delay = enabled
 
     @property
     def reading(self) -> bool:

@@ -11,11 +11,14 @@ from twisted.python.failure import Failure
 
 from eventserver.interfaces import ListenerContext
 from eventserver.listeners._udp import PAUSE
+from eventserver.listeners.auto import AutoListener
 from eventserver.listeners.datagram import DatagramListener
+from eventserver.listeners.lumberjack import LumberjackListener
 from eventserver.listeners.relp import RelpListener
 from eventserver.listeners.stream import StreamListener
 from eventserver.testing.listeners import ListenerConformance, Setting
 from tests.listeners.fakes import FakeTransport
+from tests.lumberjack_client import LumberjackClient
 from tests.relp_client import RelpClient
 
 
@@ -58,3 +61,21 @@ class TestRelpListener(ListenerConformance):
         client.send(*frames)
         protocol.dataReceived(client.take())
         protocol.connectionLost(Failure(ConnectionDone()))
+
+
+class TestLumberjackListener(ListenerConformance):
+    def make(self, context: ListenerContext) -> Any:
+        return LumberjackListener(LumberjackListener.Options(endpoints=("tcp:5044",)), context)
+
+    def send(self, setting: Setting, frames: list[bytes]) -> None:
+        protocol = setting.reactor.tcpServers[-1][1].buildProtocol(IPv4Address("TCP", "192.0.2.1", 1))
+        protocol.makeConnection(FakeTransport(peerAddress=IPv4Address("TCP", "192.0.2.1", 1)))
+        client = LumberjackClient(len(frames))
+        client.send(*frames)
+        protocol.dataReceived(client.take())
+        protocol.connectionLost(Failure(ConnectionDone()))
+
+
+class TestAutoListener(TestStreamListener):
+    def make(self, context: ListenerContext) -> Any:
+        return AutoListener(AutoListener.Options(endpoints=("tcp:5140",), protocols=("lines",)), context)

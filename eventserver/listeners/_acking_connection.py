@@ -1,0 +1,319 @@
+"""What connections have in common whose peers are told when their messages are safe."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from eventserver.errors import Stopped
+from eventserver.event import Batch
+from eventserver.interfaces import IReplyWriter
+from eventserver.listeners._acking_options import AckingOptions
+from eventserver.listeners._ingest import NO_MARKS, TRUNCATED
+from eventserver.listeners._peer_connection import Hub, PeerConnection
+from eventserver.listeners._replies import ReplyQueue
+
+
+class Owed:
+    """What the peer is still to be told about messages that came together, or about another command.
+
+    `batch` is what the intake has not taken yet, `reply` is None until the promise is kept. `what` is the protocol's
+    own: of what the reply is made then. `frames` is the number of messages, `count` and `size` are what the window
+    counts.
+    """
+
+    __slots__ = ("batch", "count", "frames", "last", "reply", "since", "size", "what")
+
+    def __init__(self, since: float, size: int, what: Any = None, frames: int = 0) -> None:
+        self.since = since
+        self.size = size
+        self.what = what
+        self.frames = frames
+        self.count = frames or 1
+        self.batch: Batch | None = None
+        self.reply: bytes | None = None
+        self.last = False
+
+
+@implementer(IHalfCloseableProtocol, IReplyWriter)
+class AckingConnection(PeerConnection):
+    """One client of a listener that acknowledges. A subclass speaks its protocol: `dataReceived`, `_reply_to`.
+
+    What the client is owed stands in one queue, in the order in which it came, and is answered from the front: one
+    write for all that a group commit or a cursor's move settles of a batch. The transport is paused while the intake
+    refuses a batch (which is *held*), while the listener is paused, and while too much is unanswered.
+
+    What is not answered when the connection ends, its client sends again on the next one: so nothing that is held
+    outlives the connection, or is put by a server that stops.
+    """
+
+    #: What is said before the server closes.
+    farewell = b""
+
+    def __init__(self, hub: Hub, address: Any, options: AckingOptions, *, tls: bool) -> None:
+        super().__init__(hub, address, tls=tls)
+        context = hub.context
+        self._options = options
+        self._ack = context.ack or "delivered"
+        self._ack_timeout = context.ack_timeout
+        self._intake = context.intake
+        self._owed: deque[Owed] = deque()
+        self._held: deque[Owed] = deque()
+        self._frames = self._size = 0  # of `_owed`
+        self._untold = 0  # frames whose promise is kept, and whose acknowledgement another one says
+        self._reading = True
+        self._putting = self._cut = False
+        self._partial_since: float | None = None
+
+    # What Twisted calls
+
+    def readConnectionLost(self) -> None:
+        """The client sends no more: what it is owed is still answered."""
+        self.leave()
+
+    def writeConnectionLost(self) -> None:
+        """Never called: the server does not half-close."""
+
+    # What replies call
+
+    def reply(self, payload: bytes) -> None:
+        """The protocol has no place for an answer to an event: that it is not sent is counted."""
+        self.counters.replies["unsent"] += 1
+
+    # What the listener calls
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        self._reading = False
+        super().pause()
+
+    def resume(self) -> None:
+        """Read on, unless there are reasons of its own not to."""
+        self._read_or_not()
+
+    def retry(self) -> bool:
+        """Put what is held; whether nothing is held any more."""
+        while self._held:
+            # Taken out first: while the intake takes it, a handler may run, make room, and have this called again.
+            owed = self._held.popleft()
+            if not self._put(owed):
+                self._held.appendleft(owed)
+                if not (self._gone or self._aborted or self._cut):
+                    return False
+                self.forget_held(self._intake.refusal)
+        return True
+
+    def forget_held(self, reason: str) -> int:
+        """Count what is held as rejected. Returns the number of its frames."""
+        held, self._held = self._held, deque()
+        frames = sum(len(owed.batch.frames) for owed in held if owed.batch is not None)
+        if held:
+            self._ingest.reject(reason, frames)
+            self._hub.let_go(self)
+        return frames
+
+    def leave(self, cut: bool = False) -> None:
+        """Take no more, answer what can be answered, and close. With `cut`, what is not stored yet is given up."""
+        if self._gone or self._aborted:
+            return
+        if cut:
+            self._cut = True
+            if self._held:
+                self._drop_from(self._held[0])
+                self.forget_held("stopped")
+        if self._leaving_since is None:
+            self._leaving_since = self._seconds()
+            self.pause()
+            self._finished = True
+        self._answer()
+
+    def abort(self, reason: str) -> None:
+        """Cut the connection, at once, and count it. The client sends again what was not answered."""
+        super().abort(reason)
+        self._owed.clear()
+        self.forget_held(self._intake.refusal)
+
+    # What the base asks for
+
+    def _made(self) -> None:
+        context = self._hub.context
+        # Acknowledgements are small, and one that waits for the last to arrive (RFC 9293, section 3.7.4) makes its
+        # client wait, by 40 ms on Linux.
+        with contextlib.suppress(AttributeError, OSError):  # a unix socket has none of it
+            self.transport.setTcpNoDelay(True)
+        self._replies = ReplyQueue(self.transport, self._options.max_unread_replies, self._unread)
+        if context.replies:
+            self._number = context.connections.add(self)
+
+    def _lost(self) -> None:
+        self._finished = True
+        if self._incomplete():
+            self._ingest.reject("incomplete")
+        self._owed.clear()
+        self.forget_held(self._intake.refusal)
+
+    def _overdue(self, now: float) -> None:
+        options = self._options
+        if self._owed and now - self._owed[0].since >= self._ack_timeout:
+            self.abort("ack_timeout")
+            return
+        if self._owed or not self._reading:
+            self._still_waiting(now)
+            return
+        began = self._partial_since
+        if options.frame_timeout and began is not None and now - began >= options.frame_timeout:
+            self.abort("frame_timeout")
+        elif not self._too_late(now) and options.idle_timeout and now - self._heard >= options.idle_timeout:
+            self._note_closed("idle_timeout")
+            self.leave(cut=True)
+
+    # What a subclass adds
+
+    def _reply_to(self, owed: Owed) -> bytes:
+        """What the client is told about messages whose promise is kept; nothing where a later reply says it."""
+        raise NotImplementedError
+
+    def _incomplete(self) -> bool:
+        """Whether some of a message has come that will not be complete any more."""
+        raise NotImplementedError
+
+    def _still_waiting(self, now: float) -> None:
+        """The client waits: for a promise, or to be read. Called once a second."""
+
+    def _too_late(self, now: float) -> bool:
+        """Apply further deadlines while nothing is owed; whether one has passed."""
+        return False
+
+    # Inside: from messages to the intake
+
+    def _begin(self, data: bytes) -> float:
+        """Count what was read; returns the time."""
+        size = len(data)
+        self.counters.bytes += size
+        self._bytes += size
+        now: float = self._seconds()
+        self._heard = now
+        return now
+
+    def _note_partial(self, partial: bool, progress: bool, now: float) -> None:
+        """After a read: whether it ends in the middle of a command, and whether it has completed one."""
+        if not partial:
+            self._partial_since = None
+        elif progress or self._partial_since is None:
+            self._partial_since = now
+
+    def _take(
+        self,
+        frames: list[bytes],
+        truncated: Iterable[int],
+        owed: Owed,
+    ) -> None:
+        """Put messages; `owed` says what the client is told about them."""
+        self._received += len(frames)
+        marks = dict.fromkeys(truncated, TRUNCATED) if truncated else NO_MARKS
+        owed.batch = self._ingest.batch(frames, self._peers, self._batch_context, self._number, marks)
+        self._enqueue(owed)
+        self._held.append(owed)
+        if len(self._held) == 1 and not self._putting and not self.retry():
+            self._hub.hold(self)
+
+    def _say(self, owed: Owed, data: bytes) -> None:
+        """Reply to something that needs no promise, once everything before it is answered."""
+        owed.reply = data
+        self._enqueue(owed)
+        if owed.last:
+            self._finished = True
+            self._leaving_since = owed.since
+        if self._owed[0] is owed:
+            self._answer()
+
+    def _enqueue(self, owed: Owed) -> None:
+        self._owed.append(owed)
+        self._frames += owed.count
+        self._size += owed.size
+
+    def _put(self, owed: Owed) -> bool:
+        """Whether the intake took it. A handler may run before this returns, and stop the server, or make room."""
+        batch, owed.batch = owed.batch, None
+        assert batch is not None
+        putting, self._putting = self._putting, True
+        position = self._ingest.put(batch)
+        self._putting = putting
+        if position is None:
+            owed.batch = batch
+            return False
+        self._intake.watch(self._ack, position, partial(self._settled, owed))
+        return True
+
+    def _read_or_not(self) -> None:
+        """Read while there is room for what comes. The time of a pause counts against nobody."""
+        if self._finished or self._gone:
+            return
+        options = self._options
+        full = self._frames >= options.max_unacknowledged or self._size >= options.max_unacknowledged_bytes
+        read = not (full or self._held or self._hub.paused)
+        if read == self._reading:
+            return
+        self._reading = read
+        if not read:
+            self.transport.pauseProducing()
+            return
+        self._heard = self._opened = now = self._seconds()
+        if self._partial_since is not None:
+            self._partial_since = now
+        self.transport.resumeProducing()
+
+    # Inside: from the intake to replies
+
+    def _settled(self, owed: Owed, failure: Failure | None) -> None:
+        """The promise about a batch is kept, or will never be."""
+        if self._gone or self._aborted:
+            return
+        if failure is None:
+            owed.reply = self._reply_to(owed)
+            if self._owed and self._owed[0] is owed:
+                self._answer()
+        elif self._leaving_since is None:
+            self.abort("stopped" if failure.check(Stopped) else "expired")
+        else:
+            self._drop_from(owed)
+            self._answer()
+
+    def _answer(self) -> None:
+        """Send the replies that are due, and close if nothing more is."""
+        queue = self._owed
+        replies, last = [], False
+        while queue and (data := queue[0].reply) is not None:
+            owed = queue.popleft()
+            self._frames -= owed.count
+            self._size -= owed.size
+            self._untold += owed.frames
+            if data:
+                replies.append(data)
+                self.counters.acknowledged += self._untold
+                self._untold = 0
+            last = owed.last
+        done = self._leaving_since is not None and not queue
+        if done and not last and self.farewell:
+            replies.append(self.farewell)
+        if replies and self._replies is not None:
+            self._replies.write(b"".join(replies))
+        if done and not self._aborted:
+            self._hang_up()
+        else:
+            self._read_or_not()
+
+    def _drop_from(self, owed: Owed) -> None:
+        """Forget it and what is behind it: replies keep the order of commands, so none of these can be sent."""
+        queue = self._owed
+        while owed in queue:
+            dropped = queue.pop()
+            self._frames -= dropped.count
+            self._size -= dropped.size
