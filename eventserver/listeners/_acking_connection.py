@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Iterable
 from functools import partial
@@ -18,7 +17,6 @@ from eventserver.interfaces import IReplyWriter
 from eventserver.listeners._acking_options import AckingOptions
 from eventserver.listeners._ingest import NO_MARKS, TRUNCATED
 from eventserver.listeners._peer_connection import Hub, PeerConnection
-from eventserver.listeners._replies import ReplyQueue
 
 
 class Owed:
@@ -143,14 +141,7 @@ class AckingConnection(PeerConnection):
     # What the base asks for
 
     def _made(self) -> None:
-        context = self._hub.context
-        # Acknowledgements are small, and one that waits for the last to arrive (RFC 9293, section 3.7.4) makes its
-        # client wait, by 40 ms on Linux.
-        with contextlib.suppress(AttributeError, OSError):  # a unix socket has none of it
-            self.transport.setTcpNoDelay(True)
-        self._replies = ReplyQueue(self.transport, self._options.max_unread_replies, self._unread)
-        if context.replies:
-            self._number = context.connections.add(self)
+        self._begin_replies()
 
     def _lost(self) -> None:
         self._finished = True

@@ -14,7 +14,6 @@ from eventserver.event import Batch
 from eventserver.interfaces import Fault, IReplyWriter
 from eventserver.listeners._ingest import NO_MARKS, TRUNCATED, Marks
 from eventserver.listeners._peer_connection import Hub, PeerConnection
-from eventserver.listeners._replies import ReplyQueue
 
 
 @implementer(IHalfCloseableProtocol, IReplyWriter)
@@ -133,10 +132,8 @@ class StreamConnection(PeerConnection):
     # Inside
 
     def _made(self) -> None:
-        context = self._hub.context
-        if context.replies:
-            self._replies = ReplyQueue(self.transport, self._hub.options.max_unread_replies, self._unread)
-            self._number = context.connections.add(self)
+        if self._hub.context.replies:
+            self._begin_replies()
 
     def _lost(self) -> None:
         self.finish()

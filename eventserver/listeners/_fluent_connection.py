@@ -23,7 +23,6 @@ from eventserver.listeners._http_body import Budget
 from eventserver.listeners._http_repeats import Keys
 from eventserver.listeners._ingest import NO_MARKS, TRUNCATED
 from eventserver.listeners._peer_connection import PeerConnection
-from eventserver.listeners._replies import ReplyQueue
 
 #: Bytes that a connection may hold however much others do.
 FREE_BYTES = 64 << 10
@@ -188,12 +187,9 @@ class FluentConnection(PeerConnection):
     # What the base asks for
 
     def _made(self) -> None:
-        context = self._hub.context
-        self._replies = ReplyQueue(self.transport, self._options.max_unread_replies, self._unread)
-        if context.replies:
-            self._number = context.connections.add(self)
+        replies = self._begin_replies()
         if greeting := self._session.greeting():
-            self._replies.write(greeting)
+            replies.write(greeting)
 
     def _lost(self) -> None:
         self._end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 from typing import Protocol as Shape
 
@@ -169,6 +170,18 @@ class PeerConnection(Protocol):
         """Apply the deadlines of the protocol."""
 
     # Inside
+
+    def _begin_replies(self) -> ReplyQueue:
+        """Have `_replies`, and a number where handlers reply."""
+        # Replies are small, and one that waits until the last has arrived (RFC 9293, section 3.7.4) makes its peer
+        # wait, for 40 ms on Linux.
+        with contextlib.suppress(AttributeError, OSError):  # a unix socket has none of it
+            self.transport.setTcpNoDelay(True)
+        context = self._hub.context
+        self._replies = replies = ReplyQueue(self.transport, self._hub.options.max_unread_replies, self._unread)
+        if context.replies:
+            self._number = context.connections.add(self)
+        return replies
 
     def _hang_up(self) -> None:
         """Close when what was written is sent."""
