@@ -50,7 +50,9 @@ def fault(data: bytes, **limits: Any) -> str | None:
 # Modes
 
 
-@pytest.mark.parametrize("time", [1, 2**32, event_time(1, 2), None, 1.5], ids=str)
+@pytest.mark.parametrize(
+    "time", [1, 2**32, event_time(1, 2), None, 1.5], ids=["seconds", "later", "event time", "none", "float"]
+)
 def test_message_mode(time: Any) -> None:
     record = {"log": "x"}
     assert read(message("app", time, record)) == [Message("app", [entry(time, record)], [], None)]

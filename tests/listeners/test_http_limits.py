@@ -369,7 +369,11 @@ def test_what_unpacks_to_more_than_a_body_may_have(make: Make) -> None:
     assert "max_body" in answer.json["error"]
 
 
-@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"abc" * 100)[:-1], gzip.compress(b"abc") + b"garbage"])
+@pytest.mark.parametrize(
+    "body",
+    [b"no gzip", gzip.compress(b"abc" * 100)[:-1], gzip.compress(b"abc") + b"garbage"],
+    ids=["no gzip", "cut", "garbage behind"],
+)
 def test_broken_compression_is_malformed(make: Make, body: bytes) -> None:
     world = make()
     assert world.asks(body, content_encoding="gzip").status == 400
