@@ -17,6 +17,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
+# A process for each core; see tests/parallel.py.
+PARALLEL ?= -n auto --maxprocesses 4
 # Hand options to pytest: make test PYTEST_ARGS="-x tests/test_admin.py"
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
@@ -38,10 +40,10 @@ run: $(VENV)/.run
 # The chosen part runs on epoll (`default`) and uvloop first, so that the last line is the summary of the whole suite.
 test: check
 ifeq ($(PYTEST_ARGS),)
-	$(PYTEST) --reactor=default -m reactors
-	EVENTSERVER_TEST_REACTOR=uvloop $(PYTEST) -m reactors
+	$(PYTEST) $(PARALLEL) --reactor=default -m reactors
+	EVENTSERVER_TEST_REACTOR=uvloop $(PYTEST) $(PARALLEL) -m reactors
 endif
-	$(PYTEST) $(PYTEST_ARGS)
+	$(PYTEST) $(PARALLEL) $(PYTEST_ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

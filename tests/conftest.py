@@ -20,7 +20,7 @@ from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogBeginner
 from twisted.python.failure import Failure
 
 from eventserver import _patterns
-from tests import realprograms
+from tests import parallel, realprograms
 
 LoggedFailures = Callable[..., list[Failure]]
 
@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     With EVENTSERVER_TEST_REACTOR=uvloop it is the one on uvloop; `--reactor=default` asks for epoll (on Linux).
     """
+    config.pluginmanager.register(_Workers(config))
     if config.getoption("reactor") != "asyncio":
         return
     from eventserver import asyncio_reactor, uvloop_reactor
@@ -43,6 +44,33 @@ def pytest_configure(config: pytest.Config) -> None:
         uvloop_reactor.install()
     else:
         asyncio_reactor.install()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What a worker would print goes to the process that prints."""
+    parallel.hand_over(session.config)
+
+
+class _Workers:
+    """What only pytest-xdist calls."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """Who gets which tests."""
+        return parallel.scheduler(config, log)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A worker has ended."""
+        parallel.take_over(self._config, node)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tables and figures that tests have collected."""
+    parallel.write(config, terminalreporter)
 
 
 def pytest_report_header() -> str:

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from tests.listeners.certificates import Authority
+from tests.parallel import section
 from tests.real.clients import Exchanges
 from tests.real.server import Server
-
-_EXCHANGES = pytest.StashKey[Exchanges]()
 
 
 class StartServer:
@@ -43,13 +42,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="session")
 def exchanges(pytestconfig: pytest.Config) -> Exchanges:
     """What clients sent, had acknowledged, and what was received: the table at the end of the run."""
-    return pytestconfig.stash.setdefault(_EXCHANGES, Exchanges())
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The table of the clients that were driven."""
-    found = config.stash.get(_EXCHANGES, None)
-    if found is not None and found.found:
-        terminalreporter.section("real clients")
-        for line in found.table():
-            terminalreporter.write_line(line)
+    exchanges = Exchanges()
+    section(pytestconfig, "real clients", lambda: exchanges.table() if exchanges.found else [])
+    return exchanges
