@@ -39,9 +39,13 @@ class AsyncioSelectorReactor(asyncioreactor.AsyncioSelectorReactor):
                 self._reading.watch(descriptor, reader)
             else:
                 self._asyncioEventloop.add_reader(descriptor, self._read, reader)
-        except OSError:
-            # Files, for instance, cannot be waited for: Twisted knows what to do then.
-            self._unregisterFDInAsyncio(descriptor)
+        except OSError as error:
+            if self._reading is None:
+                self._unregisterFDInAsyncio(descriptor)
+            # Files, for instance, cannot be waited for: Twisted knows what to do then. All else is a mistake.
+            # A descriptor that has a reader already asyncio would take, and call the new one beyond `removeReader`.
+            if not isinstance(error, PermissionError):
+                raise
             super().addReader(reader)
         else:
             self._readers[reader] = descriptor

@@ -19,6 +19,9 @@ from eventserver.errors import EventServerError
 STEP = 64 << 10
 #: Below this many bytes of output no ratio is looked at: short bodies of one letter are honest.
 RATIO_AFTER = 64 << 10
+#: Bytes of gzip and deflate that are unpacked at a time: the library copies what is behind the end of each member, and
+#: twenty bytes can be one.
+_ZLIB_STEP = 4 << 10
 #: Bytes of zstd that are unpacked at a time. Four bytes can be a block of 128 KiB (RFC 8878, section 3.1.1.2), and the
 #: library has no limit for its output: so this is 2 MiB at most.
 _ZSTD_STEP = 64
@@ -63,6 +66,11 @@ class _Zlib:
         self.left = 0
 
     def steps(self, data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), _ZLIB_STEP):
+            piece = data[start : start + _ZLIB_STEP]
+            yield from self._steps(piece, len(data) - start - len(piece))
+
+    def _steps(self, data: bytes, behind: int) -> Iterator[bytes]:
         while data:
             if self._inner.eof:
                 if not self._members:
@@ -74,7 +82,7 @@ class _Zlib:
             except zlib.error as error:
                 raise BadCompression(f"the body cannot be unpacked: {error}") from None
             data = self._inner.unused_data if self._inner.eof else self._inner.unconsumed_tail
-            self.left = len(data)
+            self.left = behind + len(data)
             yield piece
 
     def complete(self) -> bool:

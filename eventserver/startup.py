@@ -7,6 +7,17 @@ from collections.abc import Mapping
 from eventserver.journaling import Found
 from eventserver.settings import Settings
 
+#: By decoder, a line that it reads. Those with patterns, columns or separators of their own have none.
+_LINES = {
+    "text": "hello from nc",
+    "auto": "hello from nc",
+    "json": '{"message":"hello from nc"}',
+    "logfmt": 'msg="hello from nc"',
+    "statsd": "hello.from.nc:1|c",
+    "graphite": "hello.from.nc 1 -1",
+    "influx": "hello,from=nc value=1",
+}
+
 
 def start_up_lines(settings: Settings, addresses: Mapping[str, list[str]], found: Found | None = None) -> list[str]:
     """The lines for the log once the server is ready, the last ones two commands to try.
@@ -51,7 +62,12 @@ def commands_to_try(settings: Settings, addresses: Mapping[str, list[str]]) -> l
             host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
             if listener.decoder.name == "syslog":
                 commands.append(f"logger --server {host} --port {port} --tcp --rfc5424 'hello from logger'")
-            elif listener.framer.name in ("lines", "auto"):
-                commands.append(f"echo 'hello from nc' | nc -N {host} {port}")
+            elif listener.framer.name in ("lines", "auto") and (line := _line_for(listener.decoder.name)):
+                commands.append(f"echo '{line}' | nc -N {host} {port}")
             break
     return commands[:2]
+
+
+def _line_for(decoder: str) -> str | None:
+    """A line for that decoder; a function of the user's may take any."""
+    return _LINES["text"] if ":" in decoder else _LINES.get(decoder)

@@ -226,6 +226,16 @@ def test_a_descriptor_that_another_reader_has_got_meanwhile_stays_watched(
         os.close(duplicate)
 
 
+def test_a_descriptor_has_one_reader(reactor: AsyncioSelectorReactor, make: Callable[..., Reader]) -> None:
+    first, second = make(), Reader()
+    second.close()
+    second.socket = first.socket
+    with pytest.raises(FileExistsError):
+        reactor.addReader(second)
+    assert second not in reactor.getReaders()
+    assert first.fileno() not in reactor._asyncioEventloop._selector.get_map()  # type: ignore[attr-defined]
+
+
 def test_files_are_left_to_twisted(reactor: AsyncioSelectorReactor, make: Callable[..., Reader], tmp_path: Any) -> None:
     reader = Reader()
     with (tmp_path / "file").open("wb+") as file:

@@ -150,14 +150,15 @@ class Lines:
 
     `names`, `numbers` and `tails` are looked up in the decoder's loop; `read` takes whatever these cannot do.
     `max_unpacked` bounds, in bytes, what the values of one line would take with the line's name and tags for each, and
-    `_EVENT` bytes more.
+    `_EVENT` bytes more. With `signed_changes` a gauge with a sign is a change.
     """
 
-    def __init__(self, max_unpacked: int) -> None:
+    def __init__(self, max_unpacked: int, signed_changes: bool = True) -> None:
         self.names: Memo[str] = Memo(read_name)
         self.numbers: Memo[Number] = Memo(read_number, longest=_LONGEST_NUMBER)
         self.tails: Memo[Tail] = Memo(read_tail, longest=1024)
         self._max_unpacked = max_unpacked
+        self._signed_changes = signed_changes
 
     def read(self, line: bytes) -> Iterator[Metric | str]:
         """The metrics of a line, one for each value; a text says what is wrong with one.
@@ -194,7 +195,7 @@ class Lines:
         if number is None:
             return "the value is not a number"
         fields = {"name": name, "value": -number if sign == b"-" else number, **tail.fields}
-        if sign in _SIGNS and metric_type == "gauge":
+        if sign in _SIGNS and metric_type == "gauge" and self._signed_changes:
             fields["delta"] = True
         return Metric(line, fields, tail.time)
 

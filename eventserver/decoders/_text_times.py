@@ -105,6 +105,8 @@ class DeviceTimes:
         if found is None:
             return self._plain.read(text)
         month, day, year, hms, fraction, zone = found.groups()
+        if zone and zone.upper() in ("AM", "PM"):
+            return None  # no zone, and to guess would be twelve hours wrong
         try:
             return self._years.time(
                 _MONTHS[month],
@@ -112,13 +114,13 @@ class DeviceTimes:
                 hms,
                 int((fraction or "").ljust(6, "0")),
                 int(year) if year else None,
-                _zone(zone) if zone else None,
+                zone_named(zone) if zone else None,
             )
         except (KeyError, ValueError, OverflowError):
             return None
 
 
-def _zone(name: str) -> dt.tzinfo | None:
+def zone_named(name: str) -> dt.tzinfo | None:
     """The zone that is meant; None for letters that could be several (`CST`): then it is that of the settings."""
     if name in ("UTC", "GMT", "Z"):
         return UTC

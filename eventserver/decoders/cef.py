@@ -39,7 +39,7 @@ _ESCAPES = {"n": "\n", "r": "\r"}
 
 _NUMBERS = frozenset(
     ("cnt", "cfp1", "cfp2", "cfp3", "cfp4", "cn1", "cn2", "cn3", "destinationTranslatedPort", "dpid", "dpt", "dvcpid",
-     "fsize", "in", "oldFileSize", "out", "sourceTranslatedPort", "spid", "spt", "type")
+     "flexNumber1", "flexNumber2", "fsize", "in", "oldFileSize", "out", "sourceTranslatedPort", "spid", "spt", "type")
 )  # fmt: skip
 _WORDS = {"low": 3, "medium": 6, "high": 8, "very-high": 10}
 

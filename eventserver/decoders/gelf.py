@@ -154,10 +154,11 @@ def _look_again(batch: Batch, event: Event) -> Event:
     """An event without a usual message or time: what else there is of these, or the event `undecodable`."""
     fields = event.fields
     message, time = event.message, event.time
-    if not message and "short_message" not in fields:
+    if not message and fields.get("short_message") is None:
         for name in ("message", "full_message"):
             if isinstance(fields.get(name), str):
                 message = fields.pop(name)
+                fields.pop("short_message", None)
                 break
         else:
             # An empty one was taken out by the JSON decoder: it is unusual, and no fault.

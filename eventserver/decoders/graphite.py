@@ -48,8 +48,8 @@ class GraphiteOptions(DecoderOptions, frozen=True, kw_only=True):
     protocol: Annotated[
         Literal["plaintext", "pickle"],
         Doc(
-            'What a frame is: lines of text; or a pickle, which needs `framing = "length"`. Pickles are read as data: '
-            "nothing in them is ever executed.",
+            'What a frame is: lines of text; or a pickle, which `framing = "length"` cuts out. Pickles are read as '
+            "data: nothing in them is ever executed.",
             "pickle",
         ),
     ] = "plaintext"

@@ -4,6 +4,8 @@
 
 - Values may be in double quotes, with backslashes as in JSON, or in single quotes, as they are.
 - Words that are no pair are the message, with single spaces between them; if there are none, it is looked for by name.
+- A priority of syslog at the start, as firewalls send it without the rest of a header (`<189>date=...`), gives
+  `facility` and `facility_code`; and, where no level does, `severity` and `severity_code`.
 - Where there are `date` and `time` (and perhaps `tz`), and no `time_key` is set, they are the time together.
 - A name twice: the last value wins. No pair at all, or more than `max_keys`: undecodable. Only white space or NUL: no
   event.
@@ -18,8 +20,12 @@ from zope.interface import implementer
 
 from eventserver.decoders._named import NamedDecoder, NamedOptions
 from eventserver.decoders._pairs import pairs_pattern, unescaped
+from eventserver.decoders._severity import priority_fields, read_priority
 from eventserver.interfaces import IDecoder
 from eventserver.options import Doc
+
+#: The longest `<PRI>`.
+_PRIORITY = 5
 
 
 class KvOptions(NamedOptions, frozen=True, kw_only=True):
@@ -65,6 +71,10 @@ class KvDecoder(NamedDecoder):
             return None
         fields: dict[str, Any] = {}
         words: list[str] = []
+        priority = None
+        if text[0] == "<" and (end := text.find(">", 0, _PRIORITY) + 1):
+            priority = read_priority(text[:end])
+            text = text if priority is None else text[end:]
         for name, equals, quoted, single, plain in self._find(text):
             if equals:
                 fields[name.rstrip()] = unescaped(quoted) or single or plain.rstrip()
@@ -74,7 +84,18 @@ class KvDecoder(NamedDecoder):
             raise ValueError("there is no pair of name and value in it")
         if self._joins_times and "date" in fields and "time" in fields:
             self._join_time(fields)
+        if priority is not None:
+            self._add_priority(priority, fields)
         return " ".join(words), fields
+
+    def _add_priority(self, priority: int, fields: dict[str, Any]) -> None:
+        """Add what a priority says and the pairs do not."""
+        found = priority_fields(priority)
+        # A level that can be read has the last word, after this.
+        if "severity" in fields or "severity_code" in fields:
+            del found["severity"], found["severity_code"]
+        for key, value in found.items():
+            fields.setdefault(key, value)
 
     def _join_time(self, fields: dict[str, Any]) -> None:
         """Make one time of date, time of day and offset, if that can be read."""

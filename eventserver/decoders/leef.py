@@ -27,7 +27,7 @@ from zope.interface import implementer
 
 from eventserver.decoders._inside_syslog import InsideSyslogDecoder, InsideSyslogOptions, add_severity
 from eventserver.decoders._named import number_of
-from eventserver.decoders._text_times import LONGEST, by_format
+from eventserver.decoders._text_times import LONGEST, by_format, zone_named
 from eventserver.decoders._timestamps import zone_of
 from eventserver.interfaces import IDecoder
 
@@ -92,10 +92,18 @@ class LeefDecoder(InsideSyslogDecoder):
             return None
         pattern = fields.get("devTimeFormat")
         time_format = strptime_format(pattern) if pattern and len(pattern) <= LONGEST else None
-        time = by_format(text, time_format, self._zone) if time_format else self._times.read(text)
+        time = self._by_format(text, time_format) if time_format else self._times.read(text)
         if time is not None:
             del fields["devTime"]
             fields.pop("devTimeFormat", None)
+        return time
+
+    def _by_format(self, text: str, time_format: str) -> dt.datetime | None:
+        time = by_format(text, time_format, self._zone)
+        if time is None and time_format.endswith(" %Z"):
+            # `strptime` knows UTC and GMT; `GMT+02:00` says it, and other letters are left to `time_zone`.
+            begin, _, zone = text.rpartition(" ")
+            time = by_format(begin, time_format.removesuffix(" %Z"), zone_named(zone) or self._zone)
         return time
 
 

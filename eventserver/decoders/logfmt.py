@@ -1,10 +1,10 @@
-"""logfmt: `level=info msg="door opened" door=3 forced`, as Heroku, Go's kit and slog, and Grafana's programs write it.
+r"""logfmt: `level=info msg="door opened" door=3 forced`, as Heroku, Go's kit and slog, and Grafana's programs write it.
 
 There is no standard; this reads what the packages kr/logfmt and go-logfmt write and read:
 
 | What the frame has | Verdict |
 |---|---|
-| `key=value`, `key="a text"` | a field; in quotes, backslashes are as in JSON |
+| `key=value`, `key="a text"` | a field; in quotes, backslashes are as in JSON and Go: `\x1b` |
 | `key=` and `key=""` | an empty text |
 | `key` alone | true |
 | `=` or `"` inside a value without quotes | belongs to the value |
@@ -45,7 +45,10 @@ class LogfmtDecoder(NamedDecoder):
         if not found:
             return None
         if "\\" in text:
-            fields = {key: (unescaped(quoted) or plain) if equals else True for key, equals, quoted, plain, _ in found}
+            fields = {
+                key: (unescaped(quoted, go=True) or plain) if equals else True
+                for key, equals, quoted, plain, _ in found
+            }
         else:
             fields = {key: (quoted or plain) if equals else True for key, equals, quoted, plain, _ in found}
         if "" in fields:

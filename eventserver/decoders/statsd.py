@@ -7,7 +7,7 @@ A metric is one event for each value. Its `message` is the line, as it is with t
 | `name` | as it was sent |
 | `metric_type` | `counter`, `gauge`, `timer`, `histogram`, `distribution` or `set` |
 | `value` | a number; of a set, text |
-| `delta` | true for a gauge with a sign: the value is a change |
+| `delta` | true for a gauge with a sign: the value is a change, unless `signed_gauges = "value"` |
 | `sample_rate` | only where it was sent |
 | `tags` | `{key: value}`; `""` for a tag without a value, a list for a key that is repeated |
 | `timestamp` | seconds since 1970, where sent: also the event's `time` |
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from zope.interface import implementer
 
@@ -50,6 +50,14 @@ class StatsdOptions(DecoderOptions, frozen=True, kw_only=True):
             "1 MiB",
         ),
     ] = Size(1 << 20)
+    signed_gauges: Annotated[
+        Literal["change", "value"],
+        Doc(
+            'What a gauge with a sign says: "change", as for statsd; or "value", as for Datadog, whose clients send '
+            "values below 0 so.",
+            "value",
+        ),
+    ] = "change"
 
 
 class _Item(NamedTuple):
@@ -70,7 +78,7 @@ class StatsdDecoder:
     def __init__(self, options: StatsdOptions | None = None) -> None:
         options = options or StatsdOptions()
         self._type = options.event_type or "statsd"
-        self._lines = Lines(options.max_unpacked)
+        self._lines = Lines(options.max_unpacked, options.signed_gauges == "change")
 
     def decode(self, batch: Batch) -> list[Event]:
         """The events of all lines. Never raises."""

@@ -163,10 +163,14 @@ class Aggregation:
         rate = fields.get("sample_rate", 1)
         if (type(rate) is not int and type(rate) is not float) or not 1 / _LARGEST < rate < _LARGEST:
             return BAD_METRIC
-        if self._timed and "timestamp" in fields and kind in ("counter", "gauge"):
-            return self._add_timed(kind, key, value / rate if kind == "counter" else value, fields["timestamp"])
         if kind == "counter":
-            return self._add_counter(key, value / rate)
+            value = value / rate
+            if not -_LARGEST < value < _LARGEST:
+                return BAD_METRIC  # infinite, it would stay so for ever
+        if self._timed and "timestamp" in fields and kind in ("counter", "gauge"):
+            return self._add_timed(kind, key, value, fields["timestamp"])
+        if kind == "counter":
+            return self._add_counter(key, value)
         if kind == "gauge":
             return self._add_gauge(key, value, fields.get("delta") is True)
         if kind not in _TIMERS:

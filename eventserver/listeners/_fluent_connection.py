@@ -23,6 +23,7 @@ from eventserver.listeners._http_body import Budget
 from eventserver.listeners._http_repeats import Keys
 from eventserver.listeners._ingest import NO_MARKS, TRUNCATED
 from eventserver.listeners._peer_connection import PeerConnection
+from eventserver.listeners._peers import limit_key
 
 #: Bytes that a connection may hold however much others do.
 FREE_BYTES = 64 << 10
@@ -48,14 +49,14 @@ class _Owed:
 
     __slots__ = ("batches", "begun", "chunk", "frames", "json", "key", "position", "since", "size")
 
-    def __init__(self, since: float, message: Message, batches: list[Batch]) -> None:
+    def __init__(self, since: float, message: Message, batches: list[Batch], sender: str) -> None:
         self.since = since
         self.batches = deque(batches)
         self.frames = len(message.frames)
         self.size = sum(map(len, message.frames))
         self.chunk = message.chunk
         self.json = message.json
-        self.key = "" if message.chunk is None else message.key()
+        self.key = "" if message.chunk is None else message.key(sender)
         self.begun = False
         self.position = 0
 
@@ -187,6 +188,7 @@ class FluentConnection(PeerConnection):
     # What the base asks for
 
     def _made(self) -> None:
+        self._sender = limit_key(self.address) or ""
         replies = self._begin_replies()
         if greeting := self._session.greeting():
             replies.write(greeting)
@@ -243,7 +245,7 @@ class FluentConnection(PeerConnection):
             self._ingest.batch(frames, self._peers, context, self._number, dict.fromkeys(cut, TRUNCATED) or NO_MARKS)
             for frames, cut in parts(message)
         ]
-        owed = _Owed(now, message, batches)
+        owed = _Owed(now, message, batches, self._sender)
         if message.chunk is not None:
             self._owed[owed] = None
         self._held.append(owed)

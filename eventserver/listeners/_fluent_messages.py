@@ -64,13 +64,14 @@ class Message(NamedTuple):
     chunk: bytes | None
     json: bool = False
 
-    def key(self) -> str:
+    def key(self, sender: str) -> str:
         """What the message is recognised by when its sender sends it again: its id, and what it carries.
 
-        The content too, since an id that a sender uses twice must not make another message vanish.
+        The sender (its address) and the content too, since an id that is used twice must not make another message
+        vanish: there are senders that number their chunks 0, 1, 2.
         """
         digest = hashlib.blake2b(digest_size=16)
-        for part in (self.tag.encode(), self.chunk or b"", *self.frames):
+        for part in (sender.encode(), self.tag.encode(), self.chunk or b"", *self.frames):
             digest.update(b"%d:" % len(part))
             digest.update(part)
         return digest.hexdigest()

@@ -66,7 +66,7 @@ class ListenerOptions(options.Options, frozen=True, kw_only=True):
         str | None,
         Doc(
             'How a stream is cut into frames. By default "auto" with the decoders "syslog" and "auto", "gelf" with '
-            '"gelf", "msgpack" with "msgpack", else "lines".',
+            '"gelf", "msgpack" with "msgpack", "length" with the pickles of "graphite", else "lines".',
             "octet",
         ),
     ] = None

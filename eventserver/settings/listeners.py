@@ -21,9 +21,10 @@ def build_listener(world: World, name: str, table: Table) -> ListenerSettings | 
     """The listener that a table describes, or None when something is wrong with it (then `world.problems` says what).
 
     What a listener class may say about itself: `ack_levels`, the levels of `ack` that its protocol can keep (none, if
-    it says nothing); `framed`, whether it cuts streams with a framer (all but `datagram`, if it says nothing);
-    `default_decoder`, what its frames are decoded with unless the settings say so (`text`, if it says nothing);
-    `datagram_type`, the type that serves its endpoints for datagrams (none, if it says nothing).
+    it says nothing); `can_reply`, whether what handlers return can go to its peers (yes, if it says nothing); `framed`,
+    whether it cuts streams with a framer (all but `datagram`, if it says nothing); `default_decoder`, what its frames
+    are decoded with unless the settings say so (`text`, if it says nothing); `datagram_type`, the type that serves its
+    endpoints for datagrams (none, if it says nothing).
     """
     before = len(world.problems.found)
     values = table.values
@@ -122,13 +123,19 @@ def _framed(choice: Choice) -> bool:
     return bool(getattr(choice.component, "framed", choice.name != "datagram"))
 
 
+def _usual_framing(values: dict[str, Any]) -> str:
+    decoder = values.get("decoder")
+    if decoder == "graphite" and values.get("protocol") == "pickle":
+        return "length"  # no pickle ends at an LF: lines would cut them anywhere
+    return _USUAL_FRAMINGS.get(str(decoder), "lines")
+
+
 def _framings(
     world: World, table: Table, parts: list[Choice], uncertain: bool
 ) -> tuple[Choice, Choice | None, list[Choice]]:
     """The framing of streams and of datagrams, and which of them may have options in the table."""
     values = table.values
-    default = _USUAL_FRAMINGS.get(str(values.get("decoder")), "lines")
-    framing = choose(world, table, "framing", "framers", values.get("framing", default))
+    framing = choose(world, table, "framing", "framers", values.get("framing", _usual_framing(values)))
     allowed: list[Choice] = []
     if uncertain or any(part.component is None or _framed(part) for part in parts):
         allowed.append(framing)

@@ -267,3 +267,24 @@ def test_what_is_configured_is_imported(start, tmp_path):
     settings = "\n".join(dict.fromkeys(OPTIONAL.values()))
     missing = OPTIONAL.keys() - loaded_modules(start, tmp_path, settings)
     assert missing <= {"re2"}, "re2 is an extra"
+
+
+def test_a_second_sigterm_while_it_stops_is_quiet(start, tmp_path):
+    """The reactor stops once; who is impatient sends SIGKILL."""
+    (tmp_path / "slow_handlers.py").write_text(
+        "from twisted.internet import reactor, task\n"
+        "async def slow(event):\n    print('called', flush=True)\n    await task.deferLater(reactor, 1)\n"
+    )
+    listen = "tcp:0:interface=127.0.0.1"
+    server = start(f"{BIN}/twistd", "-n", "eventserver", "--listen", listen, "--handler", "slow_handlers:slow")
+    port = int(server.wait_for(r"127\.0\.0\.1:(\d+)")[1])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"hello\n")
+        server.wait_for("called")
+    server.process.send_signal(signal.SIGTERM)
+    server.wait_for("SIGTERM")
+    server.process.send_signal(signal.SIGINT)
+    _, log = server.stop()
+    assert "ReactorNotRunning" not in log
+    assert "Traceback" not in log
+    assert server.process.returncode == -signal.SIGTERM

@@ -40,14 +40,14 @@ class Case:
     def frames(self) -> list[bytes]:
         """The frames, in order: the lines of `.txt` without their LF, or those of `.hex`, decoded."""
         if self.path(".hex").exists():
-            lines = self.path(".hex").read_text().splitlines()
+            lines = self.path(".hex").read_text("utf-8").splitlines()
             return [bytes.fromhex(line) for line in lines if not line.startswith("#")]
         return self.path(".txt").read_bytes().removesuffix(b"\n").split(b"\n")
 
     def make_decoder(self) -> Any:
         """A new decoder, with the options of `.toml` if there is one."""
         component = Registry.from_entry_points().get("decoders", self.decoder)
-        table = tomllib.loads(self.path(".toml").read_text()) if self.path(".toml").exists() else {}
+        table = tomllib.loads(self.path(".toml").read_text("utf-8")) if self.path(".toml").exists() else {}
         made, problems = options.parse(component.Options, table)
         assert made is not None, f"{self.path('.toml')}: {problems}"
         return component(made)
@@ -65,7 +65,9 @@ class Case:
 
     def expected(self) -> list[dict[str, Any]]:
         """The events in `.jsonl`."""
-        return [json.loads(line) for line in self.path(".jsonl").read_text().splitlines()]
+        # Not `splitlines`: JSON may hold U+2028 and others of its ends of lines as they are.
+        lines = self.path(".jsonl").read_text("utf-8").split("\n")
+        return [json.loads(line) for line in lines if line.strip()]
 
 
 def cases(decoder: str | None = None) -> Iterator[Case]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from tests.corpus import Case, cases, line_of
+from tests.corpus import cases, line_of
 
 
 def main(names: list[str]) -> int:
@@ -15,9 +15,15 @@ def main(names: list[str]) -> int:
         return 2
     for name in names:
         decoder, _, rest = name.partition("/")
-        for case in [Case(decoder, rest)] if rest else cases(decoder):
+        found = [case for case in cases(decoder) if case.name == rest or not rest]
+        if not found:
+            sys.stderr.write(f"there is no tests/corpus/{name}.txt or .hex\n" if rest else f"{decoder}: no cases\n")
+            return 2
+        for case in found:
             events = case.make_decoder().decode(case.batch())
-            sys.stdout.writelines(f"{json.dumps(line_of(event), ensure_ascii=False)}\n" for event in events)
+            lines = [f"{json.dumps(line_of(event), ensure_ascii=False)}\n" for event in events]
+            # UTF-8 as the files are, whatever the terminal has.
+            sys.stdout.buffer.write("".join(lines).encode())
     return 0
 
 

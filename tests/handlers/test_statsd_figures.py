@@ -43,6 +43,11 @@ class TestAggregation:
     def test_counters_are_sums_weighted_by_the_sample_rate(self) -> None:
         assert by_name(flushed(aggregation(), "n:1|c", "n:2|c|@0.5", "n:-1|c", "m:3|c").counters) == {"n": 4, "m": 3}
 
+    def test_a_counter_never_becomes_infinite_by_one_line(self) -> None:
+        """On Prometheus' page it would stay so until the server is stopped."""
+        interval = flushed(aggregation(), "a:1e299|c|@1e-200", "a:2|c")
+        assert (by_name(interval.counters), interval.ignored) == ({"a": 2}, 1)
+
     def test_gauges_keep_their_value_and_take_changes(self) -> None:
         one = aggregation()
         assert by_name(flushed(one, "g:5|g", "g:+3|g", "g:-1|g", "new:-2|g").gauges) == {"g": 7, "new": -2}

@@ -128,9 +128,10 @@ def test_a_key_names_tag_chunk_and_content() -> None:
         *read(packed("a", ENTRIES, chunk="1")), *read(packed("b", ENTRIES, chunk="1")),
         *read(packed("a", ENTRIES, chunk="2")), *read(packed("a", ENTRIES[:2], chunk="1")),
     ]  # fmt: skip
-    assert len({found.key() for found in messages}) == 4
+    assert len({found.key("a") for found in messages}) == 4
+    assert messages[0].key("b") != messages[0].key("a")
     [again] = read(packed("a", ENTRIES, chunk="1", compressed="gzip"))
-    assert again.key() == messages[0].key()
+    assert again.key("a") == messages[0].key("a")
 
 
 # JSON

@@ -128,7 +128,7 @@ def test_without_a_server_the_journal_itself_is_asked(site: Site) -> None:
     assert site.run("journal", "export", "--raw", "--journal", "journal") == "bad 1\nbad 2\ngood\n"
     assert "nothing had to be mended" in site.run("journal", "repair", "--journal", "journal")
     asked = site.run("replay", "--handler", "h", "--from", "0", "--dry-run", "--journal", "journal", code=1)
-    assert "need a running one" in asked
+    assert "no server runs with this journal" in asked
     assert site.run("deadletters", "drop", numbers["bad 1"], "--journal", "journal") == "1 dead letter dropped\n"
     out = site.run("deadletters", "retry", "--all", "--journal", "journal")
     assert out == "1 dead letter will be tried when the server starts\n"

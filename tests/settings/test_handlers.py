@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from eventserver.errors import SettingsError
 from eventserver.settings import from_mapping, load
 from tests.settings.fakes import Console, File, Json, Template, fake_registry
 
@@ -31,7 +32,7 @@ def test_a_part_that_is_not_named_is_the_handlers_default(settings_of):
         ('type = "file"', "path: is missing"),
         ("", 'type: is missing; there are `console`, `file`, `python`, `sender`, or write `call = "module:function"`'),
         ('type = "file"\npath = "x"\nlisteners = []', "listeners: is empty; leave it out for all listeners"),
-        ('type = "file"\npath = "x"\nwhen_full = "drop"', "when_full: invalid enum value 'drop'"),
+        ('type = "file"\npath = "x"\nwhen_full = "drop"', "when_full: 'drop' is not among 'block', 'drop_oldest'"),
         ('type = "file"\npath = "x"\nconcurrency = 0', "concurrency: 0 is too small; at least 1"),
         ('type = "sender"\nlow = 3\nhigh = 2', "low: is above `high`"),
         ('type = "sender"\nlogin = {usr = "x", user = "y"}', "login.usr: unknown key; did you mean `user`?"),
@@ -86,6 +87,21 @@ def test_only_one_handler_may_answer_the_peers_of_a_listener(problems_of, settin
         "site.toml: handler.two.replies: handler `one` answers the peers of listener `b` already; only one can"
     ]
     assert settings_of(LISTENERS + one + 'listeners = ["a"]\n' + two + 'listeners = ["b"]')
+
+
+def test_replies_to_a_protocol_without_room_for_them_are_refused(tmp_path):
+    (tmp_path / "answering_handlers.py").write_text("def one(event): ...\n")
+    site = {
+        "listener": {"a": {"type": "relp", "endpoints": ["tcp:0"]}, "b": {"type": "http", "endpoints": ["tcp:0"]}},
+        "handler": {"h": {"call": "answering_handlers:one", "replies": True}},
+    }
+    with pytest.raises(SettingsError) as caught:
+        from_mapping(site, cwd=tmp_path)
+    assert caught.value.problems == [
+        "handler.h.replies: the protocol of listener `a` has no room for replies: its peers get acknowledgements alone"
+    ]
+    site["listener"]["c"] = {"endpoints": ["tcp:0"]}
+    assert from_mapping(site, cwd=tmp_path)
 
 
 def test_nothing_at_all_is_two_listeners_and_a_console(settings_of):

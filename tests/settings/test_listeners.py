@@ -44,6 +44,19 @@ def test_the_default_framing_follows_the_decoder(settings_of, decoder, framing):
     assert (a.framer.name, a.decoder.name, a.datagram_framer) == (framing, decoder, None)
 
 
+@pytest.mark.parametrize(
+    ("more", "framing"),
+    [
+        ({}, "lines"),
+        ({"protocol": "pickle"}, "length"),
+        ({"protocol": "pickle", "framing": "netstring"}, "netstring"),
+    ],
+)
+def test_pickles_of_graphite_are_cut_by_their_length(more, framing):
+    settings = from_mapping({"listener": {"a": {"endpoints": ["tcp:1"], "decoder": "graphite", **more}}})
+    assert settings.listeners["a"].framer.name == framing
+
+
 def test_framings_of_streams_and_of_datagrams_are_two_keys(settings_of):
     a = settings_of(
         listener('endpoints = ["tcp:1", "udp:1"]\nframing = "octet"\ndatagram_framing = "lines"\ndelimiter = ";"')
