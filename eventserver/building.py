@@ -149,11 +149,11 @@ def _let_go(journal: Any) -> None:
 def _wire(settings: Settings, reactor: Any, journal: Any, problems: list[str]) -> Parts:
     """All parts round a journal; what components do not accept is added to the problems."""
     disk = journaling.on_disk(journal)
-    decoders = {
-        (listener.name, listener.decoder.name): listener.make_decoder() for listener in settings.listeners.values()
-    }
+    decoders: Decoders = {}
+    for listener in settings.listeners.values():
+        decoders |= journaling.choices(listener.name, listener.decoder.name, listener.make_decoder())
     if disk is not None:
-        decoders |= journaling.former_decoders(disk, settings)
+        decoders = {**journaling.former_decoders(disk, settings), **decoders}
     counters = {name: ListenerCounters() for name in settings.listeners}
     parts = Parts(
         settings=settings,

@@ -11,8 +11,10 @@ At rest is when no call runs. What a journal on disk kept for a handler is pendi
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 
 @dataclass(slots=True)
@@ -88,3 +90,22 @@ class HandlerCounters:
         """Whether decoded + parked at start = delivered + filtered + dead-lettered + parked now."""
         settled = self.delivered + self.filtered + self.dead_lettered
         return self.decoded + self.parked_at_start == settled + self.parked
+
+
+class Timings:
+    """How long something took, each time: counts by upper bound in seconds, and the sum."""
+
+    BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+    def __init__(self) -> None:
+        self.sum = 0.0
+        self._counts = [0] * (len(self.BOUNDS) + 1)
+
+    def add(self, seconds: float) -> None:
+        """It has taken so long once more."""
+        self.sum += seconds
+        self._counts[bisect_left(self.BOUNDS, seconds)] += 1
+
+    def buckets(self) -> list[tuple[str, int]]:
+        """By bound, how often it took no longer than that; the last one is `+Inf`, and has all."""
+        return list(zip([*map(str, self.BOUNDS), "+Inf"], accumulate(self._counts), strict=True))

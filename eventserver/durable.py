@@ -12,6 +12,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute
 
+from eventserver.counters import Timings
 from eventserver.interfaces import Entry, IJournal, Parked
 
 
@@ -39,7 +40,8 @@ class DecoderSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 class IDurableJournal(IJournal):
     """A journal that is on disk. Everything is called in the reactor's thread; nothing here waits for the disk but
-    `open`, which a server calls before it listens, and what returns a Deferred.
+    `open`, which a server calls before it listens, what returns a Deferred, and `dead` and `retry_dead`, which people
+    ask for.
 
     `committed` follows `head`: a batch is committed when its group commit has been fsynced. `commit_cursor` takes
     effect at once and is written soon, together with those of the others: a restart may bring a handler again what it
@@ -55,6 +57,7 @@ class IDurableJournal(IJournal):
     first: int = Attribute("The position before the oldest frame that is kept.")
     max_dead_bytes: int = Attribute("The bound for dead letters; whoever has an event to give up asks `dead_bytes`.")
     unwell: str | None = Attribute("Why nothing can be stored now, for people (disk full, ...); None while it can.")
+    commit_times: Timings = Attribute("How long group commits took.")
     accepting: bool = Attribute("False while `append` must not be called: it is unwell, and holds all it may hold.")
 
     def open() -> None:
@@ -72,6 +75,13 @@ class IDurableJournal(IJournal):
 
     def on_change(callback: Callable[[], None]) -> None:
         """Call `callback()` when `unwell` or `accepting` has changed, or when room was made."""
+
+    def on_lost(callback: Callable[[int, int], None]) -> None:
+        """Call `callback(start, end)` when frames after `start` up to `end` are found to be damaged, before any cursor
+        that had yet to get them moves over them."""
+
+    def lost_ranges() -> Sequence[tuple[int, int]]:
+        """The positions of frames that were here and cannot be read any more, in order."""
 
     # Cursors
 
@@ -99,7 +109,10 @@ class IDurableJournal(IJournal):
     # Dead letters
 
     def dead(handler: str | None = None, after: int = 0, limit: int = 1000) -> list[tuple[int, Parked]]:
-        """Dead letters, oldest first, of one handler or all, each with its number; those behind number `after`."""
+        """Dead letters, oldest first, of one handler or all, each with its number; those behind number `after`.
+
+        Waits for the disk, since they are not in memory. Raises `OSError` where it does not give them now.
+        """
 
     def dead_bytes() -> int:
         """Bytes that dead letters take."""
@@ -108,7 +121,10 @@ class IDurableJournal(IJournal):
         """Forget dead letters; returns how many there were."""
 
     def retry_dead(numbers: Collection[int], now: dt.datetime) -> list[Parked]:
-        """Make parked events of dead letters, due now and with no attempts so far; returns them as they are now."""
+        """Make parked events of dead letters, due now and with no attempts so far; returns them as they are now.
+
+        Waits for the disk, as `dead` does.
+        """
 
     def on_dead_changed(callback: Callable[[], None]) -> None:
         """Call `callback()` when dead letters have been dropped or made parked events again: there is room."""

@@ -69,6 +69,7 @@ class Intake:
         if IDurableJournal.providedBy(journal):
             self._disk = IDurableJournal(journal)
             self._disk.on_change(self._changed)
+            self._disk.on_lost(self._damaged)
         if journal.durable:
             journal.on_commit(self._committed)
 
@@ -82,6 +83,10 @@ class Intake:
         """Have a handler's cursor count for the bounds and for `delivered`."""
         self._consumers[consumer.name] = consumer
         self._set_bounds()
+        for start, end in () if self._disk is None else self._disk.lost_ranges():
+            # A sender may ask again for what was there when it sent it.
+            if end > consumer.position:
+                self._remember_gone(consumer.name, max(start, consumer.position), end)
 
     def remove_consumer(self, name: str) -> None:
         """Forget a handler's cursor; nobody waits for it any more."""
@@ -196,7 +201,7 @@ class Intake:
         for name in names or ():
             for start, end in self._gone.get(name, ()):
                 if start < position <= end:
-                    done(Failure(Expired(f"handler {name} gave up frames {start} to {end}")))
+                    done(_never(name, start, end))
                     return
         if self._reached(names) >= position:
             done(None)
@@ -271,9 +276,15 @@ class Intake:
             lost += [watch for watch in watches if start < watch[0] <= end]
             if kept := [watch for watch in watches if not start < watch[0] <= end]:
                 self._watches[names] = deque(kept)
-        failure = Failure(Expired(f"handler {name} gave up frames {start} to {end}"))
+        failure = _never(name, start, end)
         for _, done in sorted(lost, key=lambda watch: watch[0]):
             done(failure)
+
+    def _damaged(self, start: int, end: int) -> None:
+        """The journal cannot read frames any more: who has yet to pass them never gets them."""
+        for name, consumer in list(self._consumers.items()):
+            if (position := consumer.position) < end:
+                self.expired(name, max(start, position), end)
 
     def take_the_last(self) -> None:
         """Before a stop, with a journal on disk: what listeners hold is taken beyond the bounds, so that none is lost.
@@ -299,3 +310,7 @@ class Intake:
         watches, self._watches = self._watches, {}
         for _, done in sorted((watch for group in watches.values() for watch in group), key=lambda watch: watch[0]):
             done(Failure(Stopped("the server is stopping")))
+
+
+def _never(name: str, start: int, end: int) -> Failure:
+    return Failure(Expired(f"handler {name} never gets frames {start} to {end}"))

@@ -38,7 +38,7 @@ class Found:
 
     - `backlog`: frames that at least one handler of today has yet to pass; about, where one begins at a time.
     - `left`: cursors of handlers that are not in the settings; `new`: handlers that it did not know.
-    - `dead`: events that were given up.
+    - `dead`: events that were given up, those of replays that have ended among them.
     """
 
     backlog: int = 0
@@ -140,7 +140,8 @@ def look(journal: Any, handlers: Mapping[str, HandlerSettings]) -> Found:
         # A replay has a cursor of its own, which its handler's name begins.
         left=tuple(c for c in cursors if c.name.partition("@")[0] not in handlers),
         new=tuple(name for name in handlers if name not in known),
-        dead=sum(cursor.dead for cursor in cursors),
+        # Not the sum over the cursors: that of a replay is gone with it, and its dead letters stay.
+        dead=int(journal.info()["dead"]),
     )
 
 
@@ -189,15 +190,23 @@ def keep_decoders(journal: Any, settings: Settings) -> None:
     journal.keep_decoders([kept[key] for key in sorted(kept)])
 
 
+def choices(listener: str, name: str, decoder: IDecoder) -> Decoders:
+    """A listener's decoder, and those whose names its batches may carry instead (of `auto`: what was found)."""
+    others: Mapping[str, IDecoder] = getattr(decoder, "choices", {})
+    return {(listener, other): one for other, one in {**others, name: decoder}.items()}
+
+
 def former_decoders(journal: Any, settings: Settings) -> Decoders:
-    """Decoders of former settings, for what was received then; those that today's settings have are left out."""
+    """Decoders of former settings, for what was received then; where today's settings have one too, that one counts."""
     found: Decoders = {}
+    chosen: Decoders = {}
     today = {(listener.name, listener.decoder.name) for listener in settings.listeners.values()}
     for kept in journal.kept_decoders():
         if (kept.listener, kept.decoder) in today:
             continue
         try:
-            found[kept.listener, kept.decoder] = _former_decoder(kept, settings)
+            found[kept.listener, kept.decoder] = decoder = _former_decoder(kept, settings)
+            chosen |= choices(kept.listener, kept.decoder, decoder)
         except (ValueError, TypeError) as error:
             _log.warn(
                 "what listener {listener} received with decoder {decoder} cannot be decoded any more: {error}",
@@ -205,7 +214,7 @@ def former_decoders(journal: Any, settings: Settings) -> Decoders:
                 decoder=kept.decoder,
                 error=str(error),
             )
-    return found
+    return chosen | found
 
 
 def _former_decoder(kept: DecoderSettings, settings: Settings) -> IDecoder:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
@@ -132,7 +133,19 @@ def convert(value: object, to: Any, *, strict: bool = True) -> Any:
     try:
         return msgspec.convert(value, to, strict=strict, dec_hook=_custom)
     except msgspec.ValidationError as error:
+        if isinstance(value, str) and (choices := _choices(to)):
+            raise ValueError(f"{value!r} is not among {', '.join(map(repr, choices))}") from None
         raise ValueError(_plain(str(error))) from None
+
+
+def _choices(hint: Any) -> list[str]:
+    """The texts that a type allows, if these are all that it allows (besides None)."""
+    origin, inner = typing.get_origin(hint), [one for one in typing.get_args(hint) if one is not type(None)]
+    if origin is typing.Literal:
+        return inner if all(isinstance(choice, str) for choice in inner) else []
+    if origin is typing.Annotated:
+        return _choices(hint.__origin__)
+    return _choices(inner[0]) if origin in (typing.Union, types.UnionType) and len(inner) == 1 else []
 
 
 def _custom(to: type, value: object) -> object:

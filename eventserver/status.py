@@ -27,10 +27,14 @@ def _disk_gauges(disk: Any) -> Iterable[Gauge]:
     yield "eventserver_journal_accepting", {}, float(disk.accepting)
     yield "eventserver_journal_first", {}, disk.first
     yield "eventserver_journal_dead_letter_bytes", {}, disk.dead_bytes()
+    dead = {}
     for cursor in disk.cursors():
-        labels = {"handler": cursor.name}
-        yield "eventserver_journal_cursor", labels, cursor.position
-        yield "eventserver_journal_dead_letters", labels, cursor.dead
+        yield "eventserver_journal_cursor", {"handler": cursor.name}, cursor.position
+        dead[cursor.name] = cursor.dead
+    # A replay that has ended has no cursor any more, and may have dead letters.
+    for handler, count in {**dead, **info.get("dead_by_handler", {})}.items():
+        yield "eventserver_journal_dead_letters", {"handler": handler}, count
+    yield "eventserver_journal_commit_seconds", {}, disk.commit_times
     for name, key in DISK_NUMBERS.items():
         value = info.get(key)
         if isinstance(value, (int, float)):

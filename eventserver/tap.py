@@ -79,6 +79,8 @@ def makeService(options: Options) -> IService:
             # Log rotation: handlers open their files again. The handler runs between two bytecodes, hence the hop.
             # Before the server says that it runs: from then on the signal may come, and would end the process.
             signal.signal(signal.SIGHUP, lambda *_: reactor_.callFromThread(self.reopen))
+            # Later: the reactor puts its own handlers in place when it begins to run.
+            reactor_.callWhenRunning(stop_once)
             super().startService()
             assert self.started is not None
             if self.failed is not None:
@@ -93,6 +95,27 @@ def makeService(options: Options) -> IService:
 
     server: IService = Server(settings, reactor)
     return server
+
+
+def stop_once() -> None:
+    """Of SIGTERM and SIGINT the reactor gets the first one alone: it stops once, and would log a traceback for others.
+
+    Somebody who is impatient has SIGKILL: with a journal nothing is lost by that.
+    """
+    stopping = False
+
+    def once(handler: Any) -> Any:
+        def received(number: int, frame: Any) -> None:
+            nonlocal stopping
+            if not stopping:
+                stopping = True
+                handler(number, frame)
+
+        return received
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if callable(handler := signal.getsignal(number)):
+            signal.signal(number, once(handler))
 
 
 class CannotStart(EventServerError):

@@ -138,6 +138,7 @@ class Control:
     def _as_json(self, record: ReplayRecord) -> dict[str, Any]:
         found: dict[str, Any] = msgspec.to_builtins(record)
         start, end = found.pop("start"), found.pop("end")
+        del found["reached"], found["reopened"]
         return {
             "id": found.pop("id"),
             "handler": found.pop("handler"),
@@ -169,5 +170,5 @@ def _refused(error: Exception) -> Reply:
     if isinstance(error, ReplayError):
         return Reply(400, {"error": str(error)})
     if isinstance(error, OSError):
-        return Reply(503, {"error": f"it cannot be written down: {error.strerror or error}"})
+        return Reply(503, {"error": f"the disk says: {error.strerror or error}"})
     raise error

@@ -12,10 +12,11 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from eventserver.admin.status import Gauge
+from eventserver.counters import Timings
 
 #: More values of one label than this are added up as `other`: a page must not grow with what peers send.
 MAX_LABEL_VALUES = 200
@@ -180,6 +181,10 @@ GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
     "eventserver_journal_lost_frames": ((), "Frames that were on the disk and could not be read any more."),
     "eventserver_journal_keys": ((), "Names that senders gave to what they sent, remembered to recognise repeats."),
     "eventserver_journal_commits_total": ((), "Group commits."),
+    "eventserver_journal_commit_seconds": (
+        (),
+        "How long group commits took, from when the frames were handed over until they were safe on the disk.",
+    ),
     "eventserver_journal_dead_letter_bytes": ((), "Bytes that dead letters take."),
     "eventserver_journal_dead_letters": (("handler",), "Events that the handler gave up, and that are kept."),
     "eventserver_events_replayed_total": (
@@ -190,6 +195,9 @@ GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
     "eventserver_journal_cursor": (("handler",), "The position of each cursor, those of removed handlers among them."),
 }
 
+#: Those among them that are histograms.
+HISTOGRAMS = frozenset({"eventserver_journal_commit_seconds"})
+
 #: Metrics about the whole server.
 SERVER = {
     "eventserver_build_info": (("version", "python", "twisted"), "Always 1; the labels say what is running."),
@@ -198,7 +206,9 @@ SERVER = {
 
 
 def kind_of(name: str) -> str:
-    """`counter` for what only grows, and is called `..._total`; else `gauge`."""
+    """`counter` for what only grows, and is called `..._total`; `histogram` for times; else `gauge`."""
+    if name in HISTOGRAMS:
+        return "histogram"
     return "counter" if name.endswith("_total") else "gauge"
 
 
@@ -249,14 +259,24 @@ def _bounded(counter: Mapping[str, int]) -> Mapping[str, int]:
     return kept
 
 
+_FAMILIES: Mapping[str, Any] = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+    "histogram": HistogramMetricFamily,
+}
+
+
 def _gauges(gauges: Iterable[Gauge]) -> Iterable[Metric]:
     families: dict[str, Any] = {}
     for name, labels, value in gauges:
         names, text = GAUGES[name]
         if name not in families:
-            make = CounterMetricFamily if kind_of(name) == "counter" else GaugeMetricFamily
-            families[name] = make(name, text, labels=names)
-        families[name].add_metric([labels[label] for label in names], value)
+            families[name] = _FAMILIES[kind_of(name)](name, text, labels=names)
+        given = [labels[label] for label in names]
+        if isinstance(value, Timings):
+            families[name].add_metric(given, value.buckets(), value.sum)
+        else:
+            families[name].add_metric(given, value)
     return families.values()
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 
 from zope.interface import Interface
 
-from eventserver.counters import HandlerCounters, ListenerCounters
+from eventserver.counters import HandlerCounters, ListenerCounters, Timings
 
-#: A gauge's name (one of `eventserver.admin.metrics.GAUGES`), its labels, and its value now.
-Gauge = tuple[str, Mapping[str, str], float]
+#: A gauge's name (one of `eventserver.admin.metrics.GAUGES`), its labels, and its value now; of a histogram, the times.
+Gauge = tuple[str, Mapping[str, str], float | Timings]
 
 
 class IStatus(Interface):

@@ -75,7 +75,8 @@ class _Pages(Resource):
 
     def _with_headers(self, request: Request, answer: Answer) -> bytes:
         code, content_type, body = answer
-        request.setResponseCode(code)
+        # RFC 9110, section 15.5.20; Twisted has no words for it.
+        request.setResponseCode(code, b"Misdirected Request" if code == 421 else None)
         headers = request.responseHeaders
         headers.setRawHeaders("server", ["eventserver"])
         headers.setRawHeaders("content-type", [content_type])

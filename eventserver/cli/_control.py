@@ -24,6 +24,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from eventserver.admin.control_socket import NAME
+from eventserver.cli import _printing
 from eventserver.options import Duration
 
 #: Seconds for an answer; a dry run is answered in parts of a few seconds each.
@@ -40,6 +41,15 @@ class CommandError(Exception):
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
         self.code = code
+
+
+def ended(command: str, work: Callable[[], int]) -> int:
+    """The exit code of some work; where it ends with a `CommandError`, that is said first."""
+    try:
+        return work()
+    except CommandError as error:
+        _printing.complain(command, str(error))
+        return error.code
 
 
 class Target(Protocol):

@@ -59,11 +59,7 @@ class _NoReplays:
         return list(self._file().replays.values())
 
     def position(self, record: ReplayRecord) -> int:
-        for cursor in self._journal.cursors():
-            if cursor.name == record.cursor:
-                reached: int = cursor.position
-                return max(record.start, min(reached, record.end))
-        return record.end if record.state == "done" else record.start
+        return record.reached_in(self._journal)
 
     async def begin(self, request: ReplayRequest) -> ReplayRecord:
         check(request)
@@ -96,6 +92,7 @@ class _NoReplays:
         record = file.replays[id]
         if record.state != "running":
             raise ReplayError(f"replay {id!r} has ended ({record.state})")
+        record.reached = self.position(record)
         record.state, record.ended = "cancelled", _now()
         # The cursor last, as the server does it: one that is left behind is dropped at the next start.
         file.write()

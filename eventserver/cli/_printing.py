@@ -69,6 +69,15 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     )
 
 
+def listing(
+    records: Sequence[Mapping[str, Any]], headers: Sequence[str], columns: Sequence[str], nothing: str, json: bool
+) -> str:
+    """Records as a table of some of their columns, or `nothing`; as JSON whole, one a line."""
+    if json:
+        return "".join(map(as_json, records))
+    return table(headers, [[record[key] for key in columns] for record in records]) if records else f"{nothing}\n"
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from eventserver._escaping import escape_text
 from eventserver.cli import _printing
-from eventserver.cli._control import CommandError, Target, add_target, target, when
+from eventserver.cli._control import CommandError, Target, add_target, ended, target, when
 
 _HEADERS = ("NUMBER", "HANDLER", "LAST ATTEMPT", "ATTEMPTS", "LISTENER", "MESSAGE", "ERROR")
 _PAGE = 1000
@@ -61,13 +61,11 @@ def _count(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    try:
+    def work() -> int:
         with target(arguments) as found:
-            code: int = arguments.work(arguments, found)
-            return code
-    except CommandError as error:
-        _printing.complain("deadletters", str(error))
-        return error.code
+            return int(arguments.work(arguments, found))
+
+    return ended("deadletters", work)
 
 
 def _filters(arguments: argparse.Namespace) -> dict[str, str]:

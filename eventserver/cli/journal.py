@@ -8,7 +8,7 @@ from typing import Any
 
 from eventserver._escaping import escape_text
 from eventserver.cli import _printing
-from eventserver.cli._control import CommandError, Target, add_target, folder_of_nobody, target, when
+from eventserver.cli._control import CommandError, Target, add_target, ended, folder_of_nobody, target, when
 
 _HEADERS = ("NAME", "POSITION", "BEHIND", "ACTIVE", "PARKED", "DEAD", "SEEN")
 _SEGMENT_HEADERS = ("FIRST", "END", "BYTES", "SEALED", "FRAMES", "LOST", "OK", "PROBLEM")
@@ -53,17 +53,15 @@ def add_to(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    try:
+    def work() -> int:
         if arguments.work is _repair:
             return int(_repair(arguments))
         if arguments.work is _cursors:
             _check_words(arguments.words)
         with target(arguments) as found:
-            code: int = arguments.work(arguments, found)
-            return code
-    except CommandError as error:
-        _printing.complain("journal", str(error))
-        return error.code
+            return int(arguments.work(arguments, found))
+
+    return ended("journal", work)
 
 
 def _info(arguments: argparse.Namespace, server: Target) -> int:
@@ -99,11 +97,8 @@ def _verify(arguments: argparse.Namespace, server: Target) -> int:
 def _verify_files(arguments: argparse.Namespace, server: Any) -> int:
     """Each file with SQLite's own check besides, where no server has them open."""
     reports = list(server.verify())
-    if arguments.json:
-        _printing.write("".join(map(_printing.as_json, reports)))
-    else:
-        rows = [[report[key] for key in _SEGMENT_COLUMNS] for report in reports]
-        _printing.write(_printing.table(_SEGMENT_HEADERS, rows) if rows else "there is nothing in this journal\n")
+    nothing = "there is nothing in this journal"
+    _printing.write(_printing.listing(reports, _SEGMENT_HEADERS, _SEGMENT_COLUMNS, nothing, arguments.json))
     return 0 if all(report["ok"] for report in reports) else 1
 
 
@@ -162,10 +157,5 @@ def _cursors(arguments: argparse.Namespace, server: Target) -> int:
 
 def _list_cursors(arguments: argparse.Namespace, server: Target) -> int:
     found = server.ask("GET", "/v1/journal/cursors")["cursors"]
-    if arguments.json:
-        _printing.write("".join(map(_printing.as_json, found)))
-    elif found:
-        _printing.write(_printing.table(_HEADERS, [[cursor[key] for key in _COLUMNS] for cursor in found]))
-    else:
-        _printing.write("there are no cursors\n")
+    _printing.write(_printing.listing(found, _HEADERS, _COLUMNS, "there are no cursors", arguments.json))
     return 0

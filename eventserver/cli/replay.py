@@ -8,12 +8,21 @@ from typing import Any
 
 from eventserver._escaping import escape_text
 from eventserver.cli import _printing
-from eventserver.cli._control import CommandError, Target, add_target, segment, target, when
+from eventserver.cli._control import CommandError, Target, add_target, ended, segment, target, when
 
 #: Seconds between looks at a replay that is waited for.
 INTERVAL = 0.5
 _HEADERS = ("ID", "HANDLER", "STATE", "FROM", "TO", "POSITION", "DELIVERED", "FILTERED", "DEAD", "STARTED")
 _COLUMNS = ("id", "handler", "state", "from", "to", "position", "delivered", "filtered", "dead_lettered", "started")
+
+_DRY_RUN = (
+    "no server runs with this journal, and only that has the handlers and decoders which --dry-run asks: start it, and"
+    " count then"
+)
+_WAIT = (
+    "no server runs with this journal, so --wait would wait for ever: start it first, or leave --wait out, and the"
+    " replay begins when the server starts"
+)
 
 
 def add_to(commands: Any) -> None:
@@ -54,15 +63,15 @@ def _rate(text: str) -> float:
 
 def replay(arguments: argparse.Namespace) -> int:
     """Start, list or cancel."""
-    try:
+
+    def run() -> int:
         work = _checked(arguments)
         with target(arguments) as server:
             if not server.live and (arguments.dry_run or arguments.wait):
-                raise CommandError("no server answers; --dry-run and --wait need a running one, with its handlers")
+                raise CommandError(_DRY_RUN if arguments.dry_run else _WAIT)
             return int(work(arguments, server))
-    except CommandError as error:
-        _printing.complain("replay", str(error))
-        return error.code
+
+    return ended("replay", run)
 
 
 def _checked(arguments: argparse.Namespace) -> Any:
@@ -144,12 +153,7 @@ def _count(arguments: argparse.Namespace, server: Target) -> int:
 
 def _list(arguments: argparse.Namespace, server: Target) -> int:
     found = server.ask("GET", "/v1/replays")["replays"]
-    if arguments.json:
-        _printing.write("".join(map(_printing.as_json, found)))
-    elif found:
-        _printing.write(_printing.table(_HEADERS, [[record[key] for key in _COLUMNS] for record in found]))
-    else:
-        _printing.write("there are no replays\n")
+    _printing.write(_printing.listing(found, _HEADERS, _COLUMNS, "there are no replays", arguments.json))
     return 0
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Sequence
+import errno
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import apsw
+
+from eventserver.counters import Timings
 from eventserver.durable import Cursor, DecoderSettings
 from eventserver.interfaces import Parked
 from eventserver.journal._catalog import Catalog, Ranges
 from eventserver.journal._committing import Committer
 from eventserver.journal._failed import Failed
 from eventserver.journal._keeping import Keeper
-from eventserver.journal._records import CURSOR, CursorRecord, decoder_changes, encode
+from eventserver.journal._records import CURSOR, INFO, CursorRecord, decoder_changes, encode
 from eventserver.journal._remembered import Remembered
 from eventserver.journal._rows import microseconds
 from eventserver.journal._segment import Segment
@@ -36,6 +41,7 @@ class Bookkeeping:
         self._decoders: list[DecoderSettings] = []
         self._on_change: list[Callable[[], None]] = []
         self._on_dead_changed: list[Callable[[], None]] = []
+        self._on_lost: list[Callable[[int, int], None]] = []
 
     def on_change(self, callback: Callable[[], None]) -> None:
         self._on_change.append(callback)
@@ -46,6 +52,10 @@ class Bookkeeping:
 
     def parked(self, name: str) -> list[Parked]:
         return self._failed.parked(name)
+
+    @property
+    def commit_times(self) -> Timings:
+        return self._committer.times
 
     def _facts(self) -> dict[str, Any]:
         """What `info` says of all this, and of what is on disk."""
@@ -59,6 +69,7 @@ class Bookkeeping:
             "damaged": [segment.first for segment in catalog.segments if segment.damaged],
             "parked": self._failed.count(None, False),
             "dead": self._failed.count(None, True),
+            "dead_by_handler": {name: dead for name, (_, dead) in self._failed.counts().items() if dead},
             "dead_bytes": self.dead_bytes(),
             "max_dead_bytes": self.max_dead_bytes,
             "keys": len(self._remembered),
@@ -81,6 +92,20 @@ class Bookkeeping:
     def lost(self) -> Ranges:
         """The positions of frames that were here, and cannot be read any more."""
         return self._catalog.lost
+
+    def lost_ranges(self) -> Sequence[tuple[int, int]]:
+        return list(self._catalog.lost.ranges)
+
+    def on_lost(self, callback: Callable[[int, int], None]) -> None:
+        self._on_lost.append(callback)
+
+    def note_lost(self, start: int | None = None, end: int = 0) -> None:
+        """Have written what is known to be lost; a range that was not known before is told."""
+        self._keeper.changes[INFO, "lost"] = encode(self._catalog.lost.ranges)
+        self._keeper.touch()
+        if start is not None:
+            for callback in self._on_lost:
+                callback(start, end)
 
     def position_at(self, time: dt.datetime) -> int:
         position = self._catalog.index.position_at(microseconds(time))
@@ -139,7 +164,8 @@ class Bookkeeping:
     # Dead letters
 
     def dead(self, handler: str | None = None, after: int = 0, limit: int = 1000) -> list[tuple[int, Parked]]:
-        return self._failed.dead(handler, after, limit)
+        with _as_oserror():
+            return self._failed.dead(handler, after, limit)
 
     def dead_bytes(self) -> int:
         return self._failed.dead_bytes
@@ -150,7 +176,8 @@ class Bookkeeping:
         return dropped
 
     def retry_dead(self, numbers: Collection[int], now: dt.datetime) -> list[Parked]:
-        retried = self._failed.retry_dead(numbers, now)
+        with _as_oserror():
+            retried = self._failed.retry_dead(numbers, now)
         self._dead_changed()
         return retried
 
@@ -185,3 +212,12 @@ class Bookkeeping:
 
     def kept_decoders(self) -> list[DecoderSettings]:
         return sorted(self._decoders, key=lambda one: (one.listener, one.decoder))
+
+
+@contextmanager
+def _as_oserror() -> Iterator[None]:
+    """What SQLite says of the disk, as callers know it who know nothing of SQLite."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise OSError(errno.EIO, str(error)) from error

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from eventserver.counters import Timings
 from eventserver.event import Batch
 from eventserver.journal._executor import Executor
 from eventserver.journal._rows import Key
@@ -46,6 +47,7 @@ class Committer:
         self.accepting = True
         self.roll = False
         """Whether the next commit begins a new segment."""
+        self.times = Timings()
         self.idle = lambda: None
         self._reactor = reactor
         self._executor = executor
@@ -62,6 +64,7 @@ class Committer:
         self._group_keys: list[Key] = []
         self._busy = self._stopped = False
         self._delay = RETRY
+        self._began = 0.0
         self._timer: Any = None
 
     def begin(self, head: int) -> None:
@@ -120,6 +123,7 @@ class Committer:
             self._group_keys, self._keys = self._keys, []
             self._frames = self._bytes = 0
         self._busy = True
+        self._began = self._reactor.seconds()
         first, group, keys, roll = self.first, self._group, self._group_keys, self.roll
         self._executor.submit(lambda: self._store.commit(first, group, keys, roll), self._done)
 
@@ -128,6 +132,7 @@ class Committer:
         if isinstance(outcome, Failure):
             self._failed(outcome)
             return
+        self.times.add(self._reactor.seconds() - self._began)
         group, self._group, self._group_keys = self._group, [], []
         self.first = outcome.heads[-1].end
         self.size -= sum(size for _, size in group)

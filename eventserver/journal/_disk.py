@@ -45,9 +45,10 @@ class Disk:
     def __init__(self, vfs: str = "") -> None:
         self.vfs = vfs
 
-    def open(self, path: Path) -> apsw.Connection:
-        """A connection that reads and writes, made if it is not there. It alone checkpoints, when it is told to."""
-        connection = apsw.Connection(str(path), vfs=self.vfs or None)
+    def open(self, path: Path, make: bool = True) -> apsw.Connection:
+        """A connection that reads and writes; only if `make`, the file is made. It checkpoints when it is told to."""
+        flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if make else 0)
+        connection = apsw.Connection(str(path), flags=flags, vfs=self.vfs or None)
         try:
             # A failed fsync must not be tried again behind our back.
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -83,9 +84,14 @@ class Disk:
 
     def remove(self, path: Path) -> None:
         """Unlink a database and what belongs to it; what is not there is no error."""
-        for suffix in ("-wal", "-shm", "-journal", ""):
+        self.remove_logs(path)
+        self.unlink(path)
+
+    def remove_logs(self, path: Path) -> None:
+        """Unlink what belongs to a database; what is not there is no error."""
+        for suffix in ("-wal", "-shm", "-journal"):
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{path}{suffix}")  # noqa: PTH108 - one of four names
+                os.unlink(f"{path}{suffix}")  # noqa: PTH108 - one of three names
 
     def move(self, path: Path, target: Path) -> None:
         """Rename a database with its log into an existing folder, and make that durable."""
@@ -94,6 +100,11 @@ class Disk:
                 os.replace(f"{path}{suffix}", f"{target}{suffix}")  # noqa: PTH105 - one of two names
         self.sync_folder(target.parent)
         self.sync_folder(path.parent)
+
+    def replace(self, path: Path, target: Path) -> None:
+        """Rename a database that has no log over another in the same folder, at once and durably."""
+        os.replace(path, target)  # noqa: PTH105 - tests watch these calls
+        self.sync_folder(target.parent)
 
     def sync_folder(self, folder: Path) -> None:
         """Make durable which files are in the folder."""

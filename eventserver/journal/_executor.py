@@ -20,6 +20,9 @@ class Executor(Protocol):
     def submit(self, job: Job, done: Done) -> None:
         """Run `job()`, and then call `done` in the reactor's thread with its result, or a `Failure`."""
 
+    def call(self, job: Job) -> Any:
+        """Run `job()` behind those that wait, and wait for what it returns or raises. It is for what people ask for."""
+
     def stop(self) -> None:
         """Take no more jobs; let go of the thread once those that are given are done."""
 
@@ -43,6 +46,13 @@ class ThreadExecutor:
         while (work := self._jobs.get()) is not None:
             job, done = work
             self._reactor.callFromThread(done, outcome_of(job))
+
+    def call(self, job: Job) -> Any:
+        if self._thread is None:
+            return job()
+        outcomes: SimpleQueue[Any] = SimpleQueue()
+        self._jobs.put((lambda: outcomes.put(outcome_of(job)), lambda outcome: None))
+        return _given(outcomes.get())
 
     def stop(self) -> None:
         if self._thread is not None:
@@ -83,8 +93,17 @@ class InlineExecutor:
         finally:
             self._running = False
 
+    def call(self, job: Job) -> Any:
+        return job()
+
     def stop(self) -> None:
         self.run()
+
+
+def _given(outcome: Any) -> Any:
+    if isinstance(outcome, Failure):
+        outcome.raiseException()
+    return outcome
 
 
 def outcome_of(job: Job) -> Any:

@@ -1,18 +1,29 @@
-"""Parked events and dead letters: in memory as the bytes that are in `meta.db`, and what is to be written of them."""
+"""Parked events and dead letters, and what is to be written of them to `meta.db`.
+
+What is parked is in memory as the bytes that are on disk. Of a dead letter only its head is, once it is on disk: there
+may be hundreds of thousands, and its payload is read when somebody asks.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from eventserver.event import Event
 from eventserver.interfaces import Parked
-from eventserver.journal._meta import Changes, Records
+from eventserver.journal._meta import DEAD, PAYLOAD, Changes, Records
 
 KIND = "failed"
+#: Payloads that are read in one go.
+PIECE = 500
+
+#: Reads payloads by number, as text; what cannot be read any more is left out.
+Read = Callable[[Sequence[str]], Mapping[str, bytes]]
 
 
 class Record(msgspec.Struct, array_like=True):
@@ -22,64 +33,109 @@ class Record(msgspec.Struct, array_like=True):
     parked: Parked
 
 
-class _Kept(msgspec.Struct):
+class Head(msgspec.Struct, array_like=True):
+    """What is known of a dead letter without its payload; `size` is that one's bytes."""
+
+    handler: str
+    event_id: str
+    size: int
+
+
+class _Kept(msgspec.Struct, gc=False):
     number: int
     handler: str
     event_id: str
     dead: bool
-    data: bytes
+    size: int
+    data: bytes | None
+    """None for a dead letter whose payload is on disk."""
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=str)
 _decoder = msgspec.msgpack.Decoder(Record)
+_head_decoder = msgspec.msgpack.Decoder(Head)
 
 
 class Failed:
-    """By handler and id of the event. Whatever changes goes into `changes` until it is taken to be written."""
+    """By handler and id of the event. Whatever changes goes into `changes` until it is taken to be written.
 
-    def __init__(self) -> None:
+    `read` reads the payloads of dead letters; one that is gone is logged by `lost(number, handler)` and forgotten.
+    """
+
+    def __init__(self, read: Read, lost: Callable[[int, str], None] = lambda number, handler: None) -> None:
         self.dead_bytes = 0
         self.changes: Changes = {}
+        self._read = read
+        self._lost = lost
         self._next = 1
         self._kept: dict[tuple[str, str], _Kept] = {}
+        self._dead: dict[int, _Kept] = {}
+        self._numbers: list[int] | None = []  # of `_dead`, in order; None when it has to be made again
+        self._counts: dict[str, list[int]] = {}
 
     def restore(self, records: Records) -> int:
         """Take over what is in `meta.db`; returns how many could not be read."""
         unreadable = 0
         found: list[_Kept] = []
-        for (kind, _), data in records.items():
-            if kind != KIND:
+        for (kind, key), data in records.items():
+            if kind not in (KIND, DEAD):
                 continue
             try:
-                record = _decoder.decode(data)
+                found.append(_restored_head(key, data) if kind == DEAD else _restored(data))
             except (msgspec.MsgspecError, ValueError, TypeError):
                 unreadable += 1
-                continue
-            one = record.parked
-            found.append(_Kept(record.number, one.handler, one.event.id, one.next_attempt is None, data))
         for kept in sorted(found, key=lambda kept: kept.number):
             self._add(kept)
             self._next = kept.number + 1
+            if kept.dead and kept.data is not None:
+                # An older version kept it among the parked ones.
+                number = str(kept.number)
+                self.changes |= {(KIND, number): None, (DEAD, number): _head_of(kept), (PAYLOAD, number): kept.data}
         return unreadable
 
     def _add(self, kept: _Kept) -> None:
         self._kept[kept.handler, kept.event_id] = kept
+        self._counts.setdefault(kept.handler, [0, 0])[kept.dead] += 1
         if kept.dead:
-            self.dead_bytes += len(kept.data)
+            self.dead_bytes += kept.size
+            self._dead[kept.number] = kept
+            self._numbers = None
+
+    def _take_out(self, key: tuple[str, str]) -> _Kept | None:
+        kept = self._kept.pop(key, None)
+        if kept is None:
+            return None
+        counts = self._counts[kept.handler]
+        counts[kept.dead] -= 1
+        if not any(counts):
+            del self._counts[kept.handler]
+        if kept.dead:
+            self.dead_bytes -= kept.size
+            del self._dead[kept.number]
+            self._numbers = None
+        return kept
 
     def _remove(self, key: tuple[str, str]) -> _Kept | None:
-        kept = self._kept.pop(key, None)
+        kept = self._take_out(key)
         if kept is not None:
-            self.changes[KIND, str(kept.number)] = None
-            if kept.dead:
-                self.dead_bytes -= len(kept.data)
+            for kind in (DEAD, PAYLOAD) if kept.dead else (KIND,):
+                self.changes[kind, str(kept.number)] = None
         return kept
 
     def _put(self, parked: Parked) -> None:
         number, self._next = self._next, self._next + 1
         data = _encode(Record(number, parked))
-        self._add(_Kept(number, parked.handler, parked.event.id, parked.next_attempt is None, data))
-        self.changes[KIND, str(number)] = data
+        kept = _Kept(number, parked.handler, parked.event.id, parked.next_attempt is None, len(data), data)
+        self._add(kept)
+        if kept.dead:
+            self.changes[DEAD, str(number)] = _head_of(kept)
+        self.changes[PAYLOAD if kept.dead else KIND, str(number)] = data
+
+    def written(self, numbers: Collection[str]) -> None:
+        """These payloads are on disk."""
+        for number in numbers:
+            if (kept := self._dead.get(int(number))) is not None:
+                kept.data = None
 
     def keep(self, name: str, parked: Sequence[Parked], settled: Collection[str]) -> None:
         """Write parked and dead events of a handler, and forget settled ones."""
@@ -90,10 +146,16 @@ class Failed:
             self._put(one if one.handler == name else msgspec.structs.replace(one, handler=name))
 
     def rename(self, old: str, new: str) -> None:
-        """Give all of one handler to another."""
-        for record in list(self._records(old, None)):
-            self._remove((old, record.parked.event.id))
-            self._put(msgspec.structs.replace(record.parked, handler=new))
+        """Give all of one handler to another; dead letters keep their numbers."""
+        for one in self.parked(old):
+            self._remove((old, one.event.id))
+            self._put(msgspec.structs.replace(one, handler=new))
+        for key in [key for key in self._kept if key[0] == old]:
+            kept = self._take_out(key)
+            if kept is not None:
+                kept.handler = new
+                self._add(kept)
+                self.changes[DEAD, str(kept.number)] = _head_of(kept)
 
     def drop(self, name: str, dead: bool) -> None:
         """Forget what is parked for a handler, or its dead letters."""
@@ -102,55 +164,96 @@ class Failed:
 
     def count(self, name: str | None, dead: bool) -> int:
         """How many are parked, or dead."""
-        return sum(kept.dead == dead and name in (None, kept.handler) for kept in self._kept.values())
+        if name is not None:
+            return self._counts.get(name, [0, 0])[dead]
+        return sum(counts[dead] for counts in self._counts.values())
 
     def counts(self) -> dict[str, list[int]]:
         """By handler, how many are parked and how many are dead."""
-        found: dict[str, list[int]] = {}
-        for kept in self._kept.values():
-            found.setdefault(kept.handler, [0, 0])[kept.dead] += 1
-        return found
-
-    def _records(self, name: str | None, dead: bool | None) -> Iterator[Record]:
-        for kept in self._kept.values():
-            if name in (None, kept.handler) and dead in (None, kept.dead):
-                yield _decoder.decode(kept.data)
+        return {name: list(counts) for name, counts in self._counts.items()}
 
     def parked(self, name: str) -> list[Parked]:
         """What waits for another attempt, oldest first."""
-        return [record.parked for record in self._records(name, False)]
+        return [
+            _decoder.decode(kept.data).parked
+            for kept in self._kept.values()
+            if kept.handler == name and not kept.dead and kept.data is not None
+        ]
+
+    # Dead letters
 
     def dead(self, name: str | None, after: int, limit: int) -> list[tuple[int, Parked]]:
-        """Dead letters with their numbers, oldest first, those behind a number."""
+        """Dead letters with their numbers, oldest first, those behind a number. Reads the disk."""
         found: list[tuple[int, Parked]] = []
-        for kept in self._kept.values():
-            if kept.dead and kept.number > after and name in (None, kept.handler):
-                if len(found) >= limit:
-                    break
-                found.append((kept.number, _decoder.decode(kept.data).parked))
+        if name is not None and not self.count(name, True):
+            return found
+        candidates = self._behind(name, after)
+        while len(found) < limit and (piece := list(islice(candidates, min(PIECE, limit - len(found))))):
+            found += self._with_payload(piece)
         return found
 
-    def _dead_keys(self, numbers: Collection[int]) -> list[tuple[str, str]]:
-        wanted = set(numbers)
-        return [key for key, kept in self._kept.items() if kept.dead and kept.number in wanted]
+    def _behind(self, name: str | None, after: int) -> Iterator[_Kept]:
+        if self._numbers is None:
+            self._numbers = sorted(self._dead)
+        numbers = self._numbers
+        for index in range(bisect_right(numbers, after), len(numbers)):
+            kept = self._dead.get(numbers[index])
+            if kept is not None and name in (None, kept.handler):
+                yield kept
+
+    def _with_payload(self, kepts: Sequence[_Kept]) -> list[tuple[int, Parked]]:
+        """Those whose payload there is; the others are lost."""
+        wanted = [str(kept.number) for kept in kepts if kept.data is None]
+        payloads = self._read(wanted) if wanted else {}
+        found = []
+        for kept in kepts:
+            data = kept.data or payloads.get(str(kept.number))
+            try:
+                parked = _decoder.decode(data or b"").parked
+            except (msgspec.MsgspecError, ValueError, TypeError):
+                self._remove((kept.handler, kept.event_id))
+                self._lost(kept.number, kept.handler)
+                continue
+            # Who has it now is in its head.
+            found.append((kept.number, msgspec.structs.replace(parked, handler=kept.handler)))
+        return found
 
     def drop_dead(self, numbers: Collection[int]) -> int:
         """Forget dead letters; returns how many there were."""
-        keys = self._dead_keys(numbers)
-        for key in keys:
-            self._remove(key)
-        return len(keys)
+        doomed = self._chosen(numbers)
+        for kept in doomed:
+            self._remove((kept.handler, kept.event_id))
+        return len(doomed)
+
+    def _chosen(self, numbers: Collection[int]) -> list[_Kept]:
+        return [self._dead[number] for number in sorted(set(numbers)) if number in self._dead]
 
     def retry_dead(self, numbers: Collection[int], now: dt.datetime) -> list[Parked]:
-        """Make parked events of dead letters, due now and with no attempts so far."""
+        """Make parked events of dead letters, due now and with no attempts so far. Reads the disk."""
         retried = []
-        for key in self._dead_keys(numbers):
-            kept = self._remove(key)
-            if kept is not None:
-                parked = msgspec.structs.replace(_decoder.decode(kept.data).parked, attempts=0, next_attempt=now)
+        chosen = self._chosen(numbers)
+        for index in range(0, len(chosen), PIECE):
+            for _, parked in self._with_payload(chosen[index : index + PIECE]):
+                self._remove((parked.handler, parked.event.id))
+                parked = msgspec.structs.replace(parked, attempts=0, next_attempt=now)
                 self._put(parked)
                 retried.append(parked)
         return retried
+
+
+def _restored(data: bytes) -> _Kept:
+    record = _decoder.decode(data)
+    one = record.parked
+    return _Kept(record.number, one.handler, one.event.id, one.next_attempt is None, len(data), data)
+
+
+def _restored_head(key: str, data: bytes) -> _Kept:
+    head = _head_decoder.decode(data)
+    return _Kept(int(key), head.handler, head.event_id, True, head.size, None)
+
+
+def _head_of(kept: _Kept) -> bytes:
+    return _encoder.encode(Head(kept.handler, kept.event_id, kept.size))
 
 
 def _encode(record: Record) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -14,7 +15,7 @@ from eventserver.interfaces import Entry
 from eventserver.journal._catalog import Catalog
 from eventserver.journal._executor import Executor
 from eventserver.journal._reader import Kept
-from eventserver.journal._reading import PASSING, Piece
+from eventserver.journal._reading import PASSING, Piece, read_piece
 from eventserver.journal._segment import Segment
 from eventserver.journal._store import SealedReader, Store
 
@@ -35,7 +36,7 @@ class Fetcher:
         log: Logger,
     ) -> None:
         self.void_before = 0
-        self.on_lost: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[int, int], None] = lambda start, end: None
         self._reactor = reactor
         self._writer = writer
         self._reader = reader
@@ -67,10 +68,20 @@ class Fetcher:
             nonlocal attempts
             attempts += 1
             final = attempts >= ATTEMPTS
-            read = self._sealed.read if sealed else self._store.read
-            (self._reader if sealed else self._writer).submit(
-                lambda: read(first, start, until, max_bytes, listeners, borders, self.void_before, final), done
+            read = partial(
+                read_piece,
+                start=start,
+                until=until,
+                max_bytes=max_bytes,
+                listeners=listeners,
+                borders=borders,
+                void_before=self.void_before,
+                final=final,
             )
+            if sealed:
+                self._reader.submit(lambda: self._sealed.read(first, read), done)
+            else:
+                self._writer.submit(lambda: self._store.read(first, read), done)
 
         def done(outcome: Piece | Failure) -> None:
             if not isinstance(outcome, Failure):
@@ -98,12 +109,15 @@ class Fetcher:
         self._timers.add(timer)
 
     def _note(self, first: int, lost: list[tuple[int, int]]) -> None:
-        new = sum(self._catalog.lost.add(start, end) for start, end in lost)
+        ranges = [(start, end, self._catalog.lost.add(start, end)) for start, end in lost]
+        new = sum(count for _, _, count in ranges)
         if new:
             if (segment := self._catalog.get(first)) is not None:
                 segment.damaged = True
             self._log.error("journal: {frames} frames in segment {first} are lost", frames=new, first=first)
-            self.on_lost()
+            for start, end, count in ranges:
+                if count:
+                    self.on_lost(start, end)
 
     def _give_up(self, segment: Segment, failure: Failure) -> None:
         self._log.error(

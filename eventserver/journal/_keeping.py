@@ -14,15 +14,19 @@ from twisted.python.failure import Failure
 from eventserver.journal._catalog import Catalog
 from eventserver.journal._executor import Executor
 from eventserver.journal._failed import Failed
-from eventserver.journal._meta import Changes
+from eventserver.journal._meta import PAYLOAD, Changes
 from eventserver.journal._records import CURSOR, INFO, SEGMENT, CursorRecord, SegmentRecord, encode
 from eventserver.journal._remembered import Remembered
 from eventserver.journal._segment import Segment
 from eventserver.journal._store import Store
 from eventserver.journal._window import Window
 
-#: Seconds in which cursors and the like are gathered before they are written.
+#: Seconds in which cursors and the like are gathered before they are written; at most.
 FLUSH = 0.2
+#: Frames that cursors pass after which they are written sooner, since after a kill all that was not written is handled
+#: again. But not before so many seconds since the last time, nor so many times as long as that took: each is a sync,
+#: and must not keep frames from being committed.
+MANY, SOON, PATIENCE = 1000, 0.02, 2.0
 #: Seconds between looks at what is too old or too much.
 LOOK = 1.0
 #: Seconds after which it is noted again that a handler has its cursor, though it has not moved.
@@ -76,7 +80,10 @@ class Keeper:
         self._look: Any = None
         self._writing = self._freeing = False
         self._again = self._stopped = False
+        self._passed = 0
+        self._wrote = self._took = 0.0
         self._waiting: list[Deferred[None]] = []
+        self._payloads: list[str] = []  # of dead letters, that were to be written
         self._started = (0.0, 0.0)
         self._unsealed: set[int] = set()
         self.left_changed: Callable[[], None] = lambda: None
@@ -102,13 +109,24 @@ class Keeper:
 
     # Writing
 
-    def touch(self) -> None:
-        """Something has changed."""
-        if self._timer is None and not self._stopped:
-            if self._writing:
-                self._again = True
-            else:
-                self._timer = self._reactor.callLater(FLUSH, self._write)
+    def touch(self, passed: int = 0) -> None:
+        """Something has changed; cursors have passed so many frames."""
+        self._passed += passed
+        if self._stopped:
+            return
+        if self._writing:
+            self._again = True
+        elif self._passed >= MANY and self._wait() <= 0:
+            # Not with a timer: in one turn of the event loop a quick handler gets thousands.
+            self._write()
+        elif self._timer is None:
+            self._timer = self._reactor.callLater(FLUSH, self._write)
+
+    def _wait(self) -> float:
+        """Seconds until cursors may be written sooner than usual."""
+        least = FLUSH if self.unwell is not None else max(SOON, PATIENCE * self._took)
+        now: float = self._reactor.seconds()
+        return self._wrote + least - now
 
     def flush(self) -> Deferred[None]:
         """Fires when everything is written as it is now."""
@@ -124,6 +142,7 @@ class Keeper:
         """What is to be written; from now on it counts as written, unless it is given back."""
         now, changes = self.time(), self.changes
         self.changes = {}
+        self._passed = 0
         committed = self._committed()
         for name, position in self._window.positions(passing=False).items():
             # A new cursor at the head may be before what is committed; a crash takes what lies between.
@@ -145,12 +164,20 @@ class Keeper:
         self._timer = None
         self._writing = True
         self._again = False
+        began = self._reactor.seconds()
         changes, waiting = self.collect(), self._waiting
         self._waiting = []
-        self._executor.submit(lambda: self._store.flush(changes), lambda outcome: self._written(outcome, waiting))
+        payloads = _payloads_of(changes)
+        self._executor.submit(
+            lambda: self._store.flush(changes), lambda outcome: self._written(outcome, began, payloads, waiting)
+        )
 
-    def _written(self, outcome: object, waiting: list[Deferred[None]]) -> None:
+    def _written(self, outcome: object, began: float, payloads: list[str], waiting: list[Deferred[None]]) -> None:
         self._writing = False
+        self._wrote = self._reactor.seconds()
+        self._took = self._wrote - began
+        # Those that could not be written are, with the next that are.
+        self._payloads += payloads
         if isinstance(outcome, Failure):
             self._not_written(outcome)
         else:
@@ -167,6 +194,8 @@ class Keeper:
             self.touch()
 
     def _well(self) -> None:
+        payloads, self._payloads = self._payloads, []
+        self._failed.written(payloads)
         if self.unwell is not None:
             self.unwell = None
             self.changed()
@@ -221,21 +250,22 @@ class Keeper:
             return
         self._freeing = True
         changes = self.collect()
-        for segment in segments:
-            changes[SEGMENT, str(segment.first)] = None
+        payloads = _payloads_of(changes)
+        marks: Changes = {(SEGMENT, str(segment.first)): None for segment in segments}
         # Names may come back after a power cut, in any order: what begins before this is known to be left over.
-        changes[INFO, "freed"] = b"%d" % segments[-1].end
+        marks[INFO, "freed"] = b"%d" % segments[-1].end
         firsts = [segment.first for segment in segments]
 
         def freed(outcome: object) -> None:
             self._freeing = False
+            self._payloads += payloads
             if isinstance(outcome, Failure):
                 self._not_written(outcome)
                 return
             self._forget(segments)
 
         damaged = [segment.first for segment in segments if segment.damaged]
-        self._executor.submit(lambda: self._store.free(firsts, damaged, changes), freed)
+        self._executor.submit(lambda: self._store.free(firsts, damaged, changes, marks), freed)
 
     def _forget(self, segments: list[Segment]) -> None:
         self.freed += len(segments)
@@ -283,3 +313,7 @@ class Keeper:
             if timer is not None and timer.active():
                 timer.cancel()
         self._timer = self._look = None
+
+
+def _payloads_of(changes: Changes) -> list[str]:
+    return [key for (kind, key), data in changes.items() if kind == PAYLOAD and data is not None]

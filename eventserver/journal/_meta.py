@@ -1,14 +1,21 @@
 """`meta.db`: all that is not frames. Small records, each with a checksum, changed together in one transaction.
 
 A record is `(kind, key) -> bytes`; what the bytes mean is up to whoever keeps them. All are in memory as well, so that
-the file can be written anew when the disk has failed under it.
+the file can be written anew when the disk has failed under it. Only the payloads of dead letters (`PAYLOAD`) are on
+disk alone: there may be a lot of them, and hardly anybody asks.
+
+A file that is written anew has three names, one after the other, and each change of name is atomic:
+
+1. `meta-writing.db`: nobody trusts it.
+2. `meta-new.db`: whole, and the one that counts, whatever there is besides. It has no log.
+3. `meta.db`, once the log of the former one is gone for good: SQLite would take it for the new one's.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from zlib import crc32
 
@@ -23,19 +30,33 @@ Records = dict[Name, bytes]
 #: What is to be written: a record, or None for one that is to be forgotten.
 Changes = dict[Name, bytes | None]
 
+#: The kinds of a dead letter's record and of its payload; both have its number as their key.
+DEAD, PAYLOAD = "dead", "payload"
+
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS records(
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, crc INTEGER NOT NULL, data BLOB NOT NULL);
 CREATE UNIQUE INDEX IF NOT EXISTS by_name ON records(kind, key);
+CREATE TABLE IF NOT EXISTS payloads(number INTEGER PRIMARY KEY, crc INTEGER NOT NULL, data BLOB NOT NULL);
 {SIGNED}
 """
 _SET = (
     "INSERT INTO records(kind, key, crc, data) VALUES(?1,?2,?3,?4) ON CONFLICT(kind, key) DO UPDATE SET crc=?3, data=?4"
 )
 _FORGET = "DELETE FROM records WHERE kind=? AND key=?"
+_SET_PAYLOAD = "INSERT OR REPLACE INTO payloads VALUES(?,?,?)"
+_FORGET_PAYLOAD = "DELETE FROM payloads WHERE number=?"
 _COMPLETE = ("info", "complete")
 #: Bytes of its log after which it is brought into the database.
 LOG_BYTES = 1 << 20
+#: Attempts to write the file anew after which a payload that cannot be read is given up: cursors must not wait for it.
+ATTEMPTS = 5
+#: Bytes of the file up to which all of it is checked at the start; of a larger one only the records are.
+CHECKED = 32 << 20
+
+
+class _Unreadable(Exception):
+    """The file that has the payloads cannot be opened; why is its cause."""
 
 
 class Meta:
@@ -47,9 +68,11 @@ class Meta:
         self.damaged: Counter[str] = Counter()
         self._disk = disk
         self._folder = folder
+        self._writing = folder / "meta-writing.db"
         self._new = folder / "meta-new.db"
         self._connection: apsw.Connection | None = None
         self._unwritten = 0
+        self._attempts = 0
 
     def open(self) -> bool:
         """Read it, or make it; returns whether it was there.
@@ -57,14 +80,18 @@ class Meta:
         What is damaged is put apart, and what could be read of it is written anew. Raises `ValueError` for a newer
         format, and `OSError` or `apsw.Error` where the file cannot be used now.
         """
-        names = set(self._disk.names(self._folder))
-        if self._new.name in names:
-            self._take_over()
-            names = set(self._disk.names(self._folder))
-        if self.path.name not in names:
+        self._disk.remove(self._writing)
+        if self._is_there(self._new):
+            if self._is_complete():
+                self._take_over()
+            else:
+                # So it never is, but for a disk that has lost what it had.
+                self.damaged["?"] += 1
+                self._put_apart(self._new)
+        if not self._is_there(self.path):
             self._connect()
             self._disk.sync_folder(self._folder)
-            return False
+            return bool(self.damaged)
         whole = False
         try:
             self._connect()
@@ -79,36 +106,46 @@ class Meta:
             self.rewrite(keep=True)
         return True
 
+    def _is_there(self, path: Path) -> bool:
+        return path.name in self._disk.names(self._folder)
+
     def _connect(self) -> None:
         self._connection = connection = self._disk.open(self.path)
         check_format(connection, self.path)
-        if not has_table(connection, "records"):
+        if not (has_table(connection, "records") and has_table(connection, "payloads")):
             connection.execute(_SCHEMA)
 
-    def _take_over(self) -> None:
-        """A file that was being written anew: it replaces the old one if it was finished."""
+    def _is_complete(self) -> bool:
+        """Whether a file that is to replace the former one is whole."""
         try:
-            connection = self._disk.open(self._new)
+            connection = self._disk.open_immutable(self._new)
             try:
-                found = connection.execute("SELECT 1 FROM records WHERE kind=? AND key=?", _COMPLETE).fetchone()
-                if found:
-                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                return bool(connection.execute("SELECT 1 FROM records WHERE kind=? AND key=?", _COMPLETE).fetchone())
             finally:
                 connection.close(True)
         except PASSING:
             raise
         except apsw.Error:
-            found = None
-        if found:
-            self._disk.remove(self.path)
-            self._disk.move(self._new, self.path)
-        self._disk.remove(self._new)
+            return False
+
+    def _take_over(self) -> None:
+        """The file that is written anew replaces the former one. Where that fails it still counts: see above."""
+        self._disk.remove_logs(self.path)
+        self._disk.sync_folder(self._folder)
+        self._disk.replace(self._new, self.path)
+
+    def _put_apart(self, path: Path) -> None:
+        quarantine = self._folder / "quarantine"
+        self._disk.make_folder(quarantine)
+        self._disk.move(path, quarantine / path.name)
 
     def _read(self) -> bool:
         """Read all records that are sound; returns whether all were."""
         assert self._connection is not None
-        # Not the quick one: a record that the index does not have could be there twice later on.
-        whole = self._connection.pragma("integrity_check") == "ok"
+        # Not the quick one: a record that the index does not have could be there twice later on. Payloads have their
+        # checksums: where there are many, nobody reads them all at each start.
+        checked = "" if self._disk.size(self.path) <= CHECKED else "('records')"
+        whole = self._connection.execute(f"PRAGMA integrity_check{checked}").fetchall() == [("ok",)]
         reached = -1
         while True:
             try:
@@ -170,29 +207,87 @@ class Meta:
         for name, data in changes.items():
             if data is None:
                 self.records.pop(name, None)
-            else:
+            elif name[0] != PAYLOAD:
                 self.records[name] = data
 
     def rewrite(self, changes: Mapping[Name, bytes | None] | None = None, keep: bool = False) -> None:
-        """Write everything into a new file, which then takes the place of the old one; `keep` puts that one apart."""
+        """Write everything into a new file, which then takes the place of the former one; `keep` puts that one apart.
+
+        Until it has, the former one is left as it is; after that, it counts for nothing.
+        """
         self._disconnect()
-        records: Changes = {**self.records, **(changes or {})}
-        self._disk.remove(self._new)
-        connection = self._disk.open(self._new)
+        self._attempts += 1
+        changes = changes or {}
+        records: Changes = {**self.records, **changes}
+        self._disk.remove(self._writing)
+        connection = self._disk.open(self._writing)
         try:
             connection.execute(_SCHEMA)
+            kept = [key for (kind, key), data in records.items() if kind == DEAD and data is not None]
+            self._copy_payloads(connection, [key for key in kept if (PAYLOAD, key) not in changes])
             _write(connection, {**records, _COMPLETE: b"1"})
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            # Nothing is in the log any more: SQLite may unlink it.
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
         finally:
             connection.close(True)
-        self._disk.sync_folder(self._folder)
+        self._disk.replace(self._writing, self._new)
         if keep:
-            quarantine = self._folder / "quarantine"
-            self._disk.make_folder(quarantine)
-            self._disk.move(self.path, quarantine / self.path.name)
+            self._put_apart(self.path)
         self._take_over()
         self._connect()
-        self._apply(changes or {})
+        self._attempts = 0
+        self._apply(changes)
+
+    # Payloads of dead letters
+
+    def payloads(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """The payloads of dead letters, by number; those that are not there, or damaged, are left out.
+
+        Raises `OSError` or `apsw.Error` where the disk does not give them now.
+        """
+        try:
+            with self._readable() as connection:
+                return _read_payloads(connection, keys)
+        except _Unreadable as error:
+            if isinstance(error.__cause__, PASSING):
+                raise error.__cause__ from None
+            return {}
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[apsw.Connection]:
+        """The file that counts; what the disk has failed with is closed, and is opened again here."""
+        if self._connection is not None:
+            yield self._connection
+            return
+        new = self._is_there(self._new)
+        try:
+            connection = self._disk.open_immutable(self._new) if new else self._disk.open(self.path, make=False)
+        except apsw.Error as error:
+            raise _Unreadable from error
+        try:
+            yield connection
+        finally:
+            connection.close(True)
+
+    def _copy_payloads(self, target: apsw.Connection, keys: Sequence[str]) -> None:
+        """Copy the payloads that are wanted and can be read; whoever asks for one of the others is told."""
+        if not keys or not (self._is_there(self._new) or self._is_there(self.path)):
+            return
+        final = self._attempts >= ATTEMPTS
+        try:
+            with self._readable() as source:
+                size = 0
+                for index in range(0, len(keys), 100):
+                    found = _read_payloads(source, keys[index : index + 100], final)
+                    _write(target, {(PAYLOAD, key): data for key, data in found.items()})
+                    size += sum(map(len, found.values()))
+                    if size > 8 * LOG_BYTES:
+                        target.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                        size = 0
+        except _Unreadable as error:
+            if not final and isinstance(error.__cause__, PASSING):
+                raise error.__cause__ from None
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -213,7 +308,12 @@ def _write(connection: apsw.Connection, changes: Mapping[Name, bytes | None]) ->
     connection.execute("BEGIN IMMEDIATE")
     try:
         for (kind, key), data in changes.items():
-            if data is None:
+            if kind == PAYLOAD:
+                if data is None:
+                    connection.execute(_FORGET_PAYLOAD, (int(key),))
+                else:
+                    connection.execute(_SET_PAYLOAD, (int(key), _crc(kind, key, data), data))
+            elif data is None:
                 connection.execute(_FORGET, (kind, key))
             else:
                 connection.execute(_SET, (kind, key, _crc(kind, key, data), data))
@@ -222,6 +322,21 @@ def _write(connection: apsw.Connection, changes: Mapping[Name, bytes | None]) ->
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _read_payloads(connection: apsw.Connection, keys: Sequence[str], final: bool = False) -> dict[str, bytes]:
+    """What can be read. An error of the disk is raised unless this is the `final` attempt."""
+    found: dict[str, bytes] = {}
+    for key in keys:
+        try:
+            row = connection.execute("SELECT crc, data FROM payloads WHERE number=?", (int(key),)).fetchone()
+        except apsw.Error as error:
+            if isinstance(error, PASSING) and not final:
+                raise
+            continue
+        if row is not None and isinstance(row[1], bytes) and _crc(PAYLOAD, key, row[1]) == row[0]:
+            found[key] = row[1]
+    return found
 
 
 def _crc(kind: str, key: str, data: bytes) -> int:

@@ -82,7 +82,7 @@ Opened = Callable[[Disk, Path, Path], contextlib.AbstractContextManager[apsw.Con
 @contextlib.contextmanager
 def _as_it_is(disk: Disk, path: Path, work: Path) -> Iterator[apsw.Connection]:
     try:
-        connection = disk.open(path)
+        connection = disk.open(path, make=False)
     except DISK_ERRORS:
         # A header that says that nobody may write is no reason not to read.
         connection = disk.open_immutable(path)

@@ -110,7 +110,7 @@ class SegmentFile:
     def reopen(cls, disk: Disk, folder: Path, first: int) -> SegmentFile:
         """A segment that is there, with what its log holds. Raises `ValueError` for a newer format."""
         path = folder / name_of(first)
-        connection = disk.open(path)
+        connection = disk.open(path, make=False)
         try:
             check_format(connection, path)
             if not has_table(connection, "batches"):

@@ -12,10 +12,12 @@ import apsw
 from eventserver.event import Batch
 from eventserver.journal._disk import DISK_ERRORS, Disk, is_full
 from eventserver.journal._meta import Changes, Meta, Name
-from eventserver.journal._reading import Piece, read_piece
+from eventserver.journal._reading import Piece
 from eventserver.journal._rows import Head, Key, Row, pack
 from eventserver.journal._segment import SegmentFile, first_of, name_of
 
+#: Reads what is wanted of a segment that is open.
+Read = Callable[[apsw.Connection], Piece]
 #: Damaged segments that are kept apart.
 QUARANTINED = 4
 
@@ -64,6 +66,7 @@ class Store:
         self._full_segments: dict[int, SegmentFile] = {}
         self._to_seal: list[int] = []
         self._owed: Changes = {}
+        self._leftover: list[int] = []  # segments that count as gone, and could not be unlinked
 
     # Appending
 
@@ -198,17 +201,41 @@ class Store:
             raise
         self._owed = {}
 
-    def free(self, firsts: Collection[int], damaged: Collection[int], changes: Mapping[Name, bytes | None]) -> None:
-        """Unlink segments, after the cursors that passed them are durable; damaged ones are put apart."""
-        self.flush(changes)
+    def free(
+        self,
+        firsts: Collection[int],
+        damaged: Collection[int],
+        changes: Mapping[Name, bytes | None],
+        marks: Mapping[Name, bytes | None],
+    ) -> None:
+        """Unlink segments, after the cursors that passed them are durable; damaged ones are put apart.
+
+        `marks` say that they are gone: where those cannot be written nothing is gone, and nothing may say so later.
+        From then on they count as gone, though one that cannot be unlinked now is tried again only with the next.
+        """
+        self._owed.update(changes)
+        before = {name: self._owed[name] for name in marks if name in self._owed}
+        try:
+            self.flush(marks)
+        except DISK_ERRORS:
+            for name in marks:
+                self._owed.pop(name, None)
+            self._owed.update(before)
+            raise
         self._point("unlink")
-        for first in firsts:
+        self._leftover += firsts
+        left, self._leftover = self._leftover, []
+        for first in left:
             if (file := self._full_segments.pop(first, None)) is not None:
                 file.abandon()
-            if first in damaged and not self.full:
-                self.quarantine(first)
-            else:
-                self.disk.remove(self.folder / name_of(first))
+            try:
+                if first in damaged and not self.full:
+                    self.quarantine(first)
+                else:
+                    self.disk.remove(self.folder / name_of(first))
+            except DISK_ERRORS:
+                self.errors += 1
+                self._leftover.append(first)
 
     def quarantine(self, first: int) -> None:
         """Put a damaged segment apart, where the newest few of them are kept for people to look at."""
@@ -219,36 +246,19 @@ class Store:
         for name in segments[:-QUARANTINED]:
             self.disk.remove(apart / name)
 
-    def read(
-        self,
-        segment: int,
-        start: int,
-        until: int,
-        max_bytes: int,
-        listeners: Collection[str] | None,
-        borders: Sequence[int],
-        void_before: int,
-        final: bool,
-    ) -> Piece:
+    def read(self, segment: int, read: Read) -> Piece:
         """Batches of a segment that is not sealed."""
         file = self._full_segments.get(segment)
         if file is None and self.active is not None and self.active.first == segment:
             file = self.active
-        connection = self.disk.open(self.folder / name_of(segment)) if file is None else file.connection
+        if file is not None:
+            return read(file.connection)
+        # It must be there: a reader never makes one.
+        connection = self.disk.open(self.folder / name_of(segment), make=False)
         try:
-            return read_piece(
-                connection,
-                start,
-                until,
-                max_bytes,
-                listeners=listeners,
-                borders=borders,
-                void_before=void_before,
-                final=final,
-            )
+            return read(connection)
         finally:
-            if file is None:
-                connection.close(True)
+            connection.close(True)
 
     def close(self, changes: Mapping[Name, bytes | None]) -> None:
         """Write what is left, bring all logs into their databases, and close everything. Never raises."""
@@ -279,17 +289,7 @@ class SealedReader:
         self._first = -1
         self._connection: apsw.Connection | None = None
 
-    def read(
-        self,
-        segment: int,
-        start: int,
-        until: int,
-        max_bytes: int,
-        listeners: Collection[str] | None,
-        borders: Sequence[int],
-        void_before: int,
-        final: bool,
-    ) -> Piece:
+    def read(self, segment: int, read: Read) -> Piece:
         """Batches of a sealed segment."""
         connection = self._connection
         if connection is None or self._first != segment:
@@ -297,16 +297,7 @@ class SealedReader:
             connection = self._connection = self._disk.open_immutable(self._folder / name_of(segment))
             self._first = segment
         try:
-            return read_piece(
-                connection,
-                start,
-                until,
-                max_bytes,
-                listeners=listeners,
-                borders=borders,
-                void_before=void_before,
-                final=final,
-            )
+            return read(connection)
         except BaseException:
             self.close()
             raise

@@ -26,7 +26,7 @@ from eventserver.journal._history import read_between
 from eventserver.journal._keeping import Keeper
 from eventserver.journal._opening import Opened, open_store
 from eventserver.journal._reader import SqliteReader
-from eventserver.journal._records import CURSOR, DECODER, INFO, decode_all, encode
+from eventserver.journal._records import CURSOR, DECODER, INFO, decode_all
 from eventserver.journal._remembered import Remembered
 from eventserver.journal._store import Store, Written
 from eventserver.journal._window import Window
@@ -97,7 +97,9 @@ class SqliteJournal(Bookkeeping):
         )
         self._catalog = Catalog()
         self._window = Window(window)
-        self._failed = Failed()
+        self._failed = Failed(
+            lambda numbers: self._writer.call(lambda: self._store.meta.payloads(numbers)), self._lost_dead
+        )
         self._remembered = Remembered(max_keys, key_window)
         self._committer = Committer(
             reactor,
@@ -189,9 +191,8 @@ class SqliteJournal(Bookkeeping):
             self._log.error("journal: {frames} frames are lost", frames=new)
             self.note_lost()
 
-    def note_lost(self) -> None:
-        """Have written what is known to be lost."""
-        self._keeper.changes[INFO, "lost"] = encode(self._catalog.lost.ranges)
+    def _lost_dead(self, number: int, handler: str) -> None:
+        self._log.error("journal: dead letter {number} of {handler} cannot be read", number=number, handler=handler)
         self._keeper.touch()
 
     def flush(self) -> Deferred[None]:
@@ -341,12 +342,14 @@ class SqliteJournal(Bookkeeping):
     def commit_cursor(
         self, name: str, position: int, parked: Sequence[Parked] = (), settled: Collection[str] = ()
     ) -> None:
-        self._window.readers[name].pass_to(position)
+        reader = self._window.readers[name]
+        passed = 0 if reader.passing else max(0, position - reader.position)
+        reader.pass_to(position)
         if parked or settled:
             self._failed.keep(name, parked, settled)
         if self._far_size or len(self._keeper.cursors) > len(self._window.readers):
             self.far_moved()
-        self._keeper.touch()
+        self._keeper.touch(passed)
 
     def fetch(
         self, start: int, end: int, max_bytes: int, listeners: Collection[str] | None

@@ -14,7 +14,7 @@ from eventserver.listeners._fluent_handshake import MAX_PING, Handshake
 from eventserver.listeners._fluent_json import BEGINNING, SPACE, JsonScan, acknowledge_as_json, as_msgpack
 from eventserver.listeners._fluent_messages import Limits, Message, Refused, read_message
 
-_HEARTBEAT = b"\xc0"
+_HEARTBEAT = 0xC0
 _ACK = b"\x81\xa3ack"
 
 
@@ -83,10 +83,12 @@ class Session:
             self._buffer = bytearray()
             position = self._take(data, 0, steps)
         while position < len(data) and self.fault is None:
-            if self._scan is self._json and data[position] in SPACE:
+            first = data[position]
+            # Heartbeats are the cheapest to send, so they are to be the cheapest to read.
+            if (first == _HEARTBEAT and self.authorized) or (first in SPACE and self._scan is self._json):
                 position += 1
                 continue
-            self._scan = self._json if data[position] == BEGINNING else self._msgpack
+            self._scan = self._json if first == BEGINNING else self._msgpack
             self._scan.begin(position)
             if not self._complete(data, position):
                 if self.fault is None:
@@ -127,7 +129,7 @@ class Session:
         value = data[start:end]
         if not self.authorized:
             self._shake(value, steps)
-        elif value != _HEARTBEAT:
+        else:
             try:
                 steps.append(self._message(value))
             except Refused as refused:

@@ -32,6 +32,7 @@ class FluentListener(StreamServer):
 
     Options = FluentOptions
     ack_levels: ClassVar[Sequence[AckLevel]] = ("durable", "delivered", "memory")
+    can_reply = False
     framed = False
     default_decoder = "fluent"
     schemes = (*_endpoints.STREAM_SCHEMES, "udp")

@@ -23,6 +23,7 @@ class LumberjackListener(StreamServer):
 
     Options = LumberjackOptions
     ack_levels: ClassVar[Sequence[AckLevel]] = ("durable", "delivered", "memory")
+    can_reply = False
     framed = False
     #: What an event is, if the settings name no decoder.
     default_decoder = "json"

@@ -24,6 +24,7 @@ class RelpListener(StreamServer):
 
     Options = RelpOptions
     ack_levels: ClassVar[Sequence[AckLevel]] = ("durable", "delivered", "memory")
+    can_reply = False
     framed = False
 
     options: RelpOptions

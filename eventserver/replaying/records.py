@@ -11,6 +11,8 @@ from typing import Literal
 import msgspec
 from twisted.logger import Logger
 
+from eventserver.durable import IDurableJournal
+
 #: What the cursor of every replay has in its name, behind the handler's.
 MARK = "@replay-"
 #: Replays that have ended and are still listed.
@@ -26,7 +28,9 @@ class ReplayRecord(msgspec.Struct, kw_only=True):
     """One replay. Positions are the journal's; times are aware UTC; `rate` is in events a second.
 
     `delivered`, `filtered` and `dead_lettered` count events (frames, for a handler that takes frames), `expired`
-    frames that had to be freed before their turn. `begun` is True once the journal has its cursor on disk.
+    frames that had to be freed before their turn. `begun` is True once the journal has its cursor on disk; `reached` is
+    the position that it had come to when it ended. One that had ended, and goes on because some of its dead letters are
+    tried again, is `reopened` at a position where there is nothing for it but these.
     """
 
     id: str
@@ -43,6 +47,31 @@ class ReplayRecord(msgspec.Struct, kw_only=True):
     filtered: int = 0
     dead_lettered: int = 0
     expired: int = 0
+    reached: int | None = None
+    reopened: int | None = None
+
+    @property
+    def first(self) -> int:
+        """Where its cursor begins."""
+        return self.start if self.reopened is None else self.reopened
+
+    @property
+    def last(self) -> int:
+        """Up to where its cursor goes."""
+        return self.end if self.reopened is None else self.reopened
+
+    def position(self, cursor: int | None) -> int:
+        """How far it has come, given where its cursor is, if it has one."""
+        if self.reached is not None:
+            return self.reached
+        if self.state == "done":
+            return self.end
+        return self.start if cursor is None else max(self.start, min(cursor, self.end))
+
+    def reached_in(self, journal: IDurableJournal) -> int:
+        """How far it has come by what the journal knows of it, if it does not go on now."""
+        there = (cursor.position for cursor in journal.cursors() if cursor.name == self.cursor)
+        return self.position(next(there, None) if self.state == "running" else None)
 
     @property
     def cursor(self) -> str:
@@ -103,10 +132,11 @@ class ReplayFile:
         handler, _, id = cursor.rpartition(MARK)
         record = self.replays.get(id)
         if record is None or record.cursor != cursor:
-            record = ReplayRecord(id=id, handler=handler, start=here, end=here, started=now)
+            record = ReplayRecord(id=id, handler=handler, start=here, end=here, started=now, reopened=here)
             self.replays[id] = record
         if record.state != "running":
-            record.start, record.end, record.state, record.ended, record.begun = here, here, "running", None, False
+            record.reached, record.reopened = record.position(None), here
+            record.state, record.ended, record.begun = "running", None, False
         return record
 
     def write(self) -> None:

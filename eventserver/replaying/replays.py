@@ -152,9 +152,7 @@ class Replays:
     def position(self, record: ReplayRecord) -> int:
         """How far a replay has come."""
         running = self._running.get(record.id)
-        if running is not None:
-            return max(record.start, min(running.delivery.position, record.end))
-        return record.end if record.state == "done" else record.start
+        return record.reached_in(self._journal) if running is None else record.position(running.delivery.position)
 
     async def begin(self, request: ReplayRequest) -> ReplayRecord:
         """Start a replay. Raises `ReplayError`, or `OSError` where it cannot be written down."""
@@ -189,6 +187,7 @@ class Replays:
             # Its handler is not in the settings any more, or has another replay now.
             if record in self._queued:
                 self._queued.remove(record)
+            record.reached = self.position(record)
             self._ended(record, "cancelled")
             if any(cursor.name == record.cursor for cursor in self._journal.cursors()):
                 self._journal.drop_cursor(record.cursor)
@@ -298,7 +297,7 @@ class Replays:
         delivery = Delivery(
             record.cursor,
             handler,
-            journal=ReplayJournal(self._journal, record.end, record.id, lambda: self._look_soon(record.id)),  # type: ignore[arg-type]
+            journal=ReplayJournal(self._journal, record.last, record.id, lambda: self._look_soon(record.id)),  # type: ignore[arg-type]
             decoding=self._decoding,
             settings=options_for(live.options, record.rate),
             counters=HandlerCounters(),
@@ -309,7 +308,7 @@ class Replays:
             select=select,
             moved=lambda: self._moved(record.id),
             dead_full=self._dead_full,
-            position=record.start,
+            position=record.first,
         )
         running = Running(record, delivery, gate, msgspec.structs.replace(record), frames)
         self._running[record.id] = running
@@ -337,7 +336,7 @@ class Replays:
     def _look_soon(self, id: str) -> None:
         running = self._running.get(id)
         # Not now: this is called in the middle of a step of its loop.
-        if running is not None and running.timer is not None and running.delivery.position >= running.record.end:
+        if running is not None and running.timer is not None and running.delivery.position >= running.record.last:
             _cancel(running.timer)
             running.timer = self._reactor.callLater(0, self._look, id)
 
@@ -354,6 +353,7 @@ class Replays:
     def _end(self, running: Running, state: Any) -> None:
         record = running.record
         running.update()
+        record.reached = self.position(record)
         self._totals.setdefault(record.handler, Counter(dict.fromkeys(OUTCOMES, 0))).update(running.outcomes())
         self._halt(running)
         del self._running[record.id]

@@ -194,16 +194,26 @@ def _check_replies(
     collected: Collected,
     problems: Problems,
 ) -> None:
-    """At most one handler says that it answers the peers of a listener."""
+    """At most one handler says that it answers the peers of a listener, and those can be answered."""
+    explicit = [name for name, one in handlers.items() if getattr(one.handler.options, "replies", None) is True]
     for listener in listeners:
-        answering = [
-            name
-            for name, handler in handlers.items()
-            if handler.gets_from(listener) and getattr(handler.handler.options, "replies", None) is True
-        ]
+        answering = [name for name in explicit if handlers[name].gets_from(listener)]
         for name in answering[1:]:
             problems.add(
                 collected.handlers[name],
                 "replies",
                 f"handler `{answering[0]}` answers the peers of listener `{listener}` already; only one can",
             )
+    for name in explicit:
+        asked = [one for one in collected.listeners if handlers[name].gets_from(one)]
+        mute = [one for one in asked if one in listeners and not _can_reply(listeners[one])]
+        if asked and mute == asked:
+            problems.add(
+                collected.handlers[name],
+                "replies",
+                f"the protocol of listener `{mute[0]}` has no room for replies: its peers get acknowledgements alone",
+            )
+
+
+def _can_reply(listener: ListenerSettings) -> bool:
+    return any(getattr(part.component, "can_reply", True) for part in listener.parts)

@@ -53,6 +53,11 @@ def test_a_foreign_host_is_misdirected(server: Server, host: str) -> None:
     assert server.ask("/metrics", host=host).code == 421
 
 
+def test_the_reason_phrase_says_so(server: Server) -> None:
+    answer = server.raw(b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 421 Misdirected Request\r\n")
+
+
 def test_host_is_needed_once(server: Server) -> None:
     assert server.ask("/live", host=None).code == 400
     twice = b"GET /live HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"

@@ -330,5 +330,5 @@ def test_a_replay_that_cannot_be_written_down_is_not_started(api: Api, monkeypat
 
     monkeypatch.setattr("eventserver.replaying.records.ReplayFile.write", full)
     code, said = api.refused("POST", "/v1/replays", {"handler": "h", "from": 0})
-    assert (code, said) == (503, "it cannot be written down: No space left on device")
+    assert (code, said) == (503, "the disk says: No space left on device")
     assert api.get("/v1/replays") == {"replays": []}

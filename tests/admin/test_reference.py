@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from eventserver.admin import reference
-from eventserver.admin.metrics import GAUGES, Page
+from eventserver.admin.metrics import GAUGES, Page, kind_of
+from eventserver.counters import Timings
 from tests import realprograms
 from tests.admin.server import Status
 
@@ -18,7 +19,10 @@ def test_the_metrics_page_of_the_documentation_is_up_to_date() -> None:
 
 def test_the_reference_names_every_metric_that_the_server_exports() -> None:
     status = Status()
-    gauges = [(name, dict.fromkeys(labels, "x"), 1.0) for name, (labels, _) in GAUGES.items()]
+    gauges = [
+        (name, dict.fromkeys(labels, "x"), Timings() if kind_of(name) == "histogram" else 1.0)
+        for name, (labels, _) in GAUGES.items()
+    ]
     status.gauges = lambda: gauges  # type: ignore[method-assign]  # all the gauges there are
     text = Page(status).text().decode()
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE eventserver")}

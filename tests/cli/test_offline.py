@@ -101,8 +101,8 @@ def test_a_replay_that_is_asked_for_begins_with_the_server(disk: Disk, shell: Sh
     for odd, said in (
         (["--handler", "x", "--from", "0"], "the journal knows no handler 'x'; it knows: h"),
         (["--handler", "h", "--from", "0", "--match", "a ="], "`match`"),
-        (["--handler", "h", "--from", "0", "--dry-run"], "need a running one"),
-        (["--handler", "h", "--from", "0", "--wait"], "need a running one"),
+        (["--handler", "h", "--from", "0", "--dry-run"], "start it, and count then"),
+        (["--handler", "h", "--from", "0", "--wait"], "leave --wait out"),
     ):
         assert said in shell.run("replay", *odd, code=1)
     started = shell.run("replay", "--handler", "h", "--from", "beginning", "--to", "2")
@@ -154,3 +154,25 @@ def test_damage_is_found_and_mended(disk: Disk, shell: Shell) -> None:
     assert 0 < int(str(reports[0]["lost"])) <= 100
     assert "frames saved" in shell.run("journal", "repair")
     assert len(shell.json("journal", "export")) == exported - int(str(reports[0]["lost"]))
+
+
+def test_a_replay_that_is_cancelled_without_a_server_shows_how_far_it_came(disk: Disk, shell: Shell) -> None:
+    life = Life(disk)
+    life.put(*map(str, range(50)))
+    life.begin(rate=10)
+    life.run(2)
+    life.close()
+    [running] = shell.json("replay", "list")
+    assert 10 < int(str(running["position"])) < 40
+    shell.run("replay", "cancel", "1")
+    [cancelled] = shell.json("replay", "list")
+    assert (cancelled["state"], cancelled["position"]) == ("cancelled", running["position"])
+
+
+def test_an_export_has_the_marks_of_a_frame(disk: Disk, shell: Shell) -> None:
+    journal = disk.open()
+    disk.append(journal, b"whole", b"cut", marks={1: ("truncated",)})
+    journal.close()
+    whole, cut = shell.json("journal", "export")
+    assert "context" not in whole
+    assert cut["context"] == {"truncated": True}

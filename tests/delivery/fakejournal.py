@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from eventserver.counters import Timings
 from eventserver.durable import Cursor, DecoderSettings, IDurableJournal
 from eventserver.event import Batch
 from eventserver.interfaces import Entry, IReader, Parked
@@ -46,6 +47,7 @@ class FakeJournal:
         self.hold = self.later = self.closed = False
         self.unwell: str | None = None
         self.accepting = True
+        self.commit_times = Timings()
         self.entries = [Entry(end, batch, size) for end, batch, size in self.disk.entries]
         self.first = self.entries[0].first if self.entries else 0
         self.head = self.committed = self.entries[-1].end if self.entries else 0
@@ -124,6 +126,12 @@ class FakeJournal:
     def on_change(self, callback: Callable[[], None]) -> None:
         self._changes.append(callback)
 
+    def on_lost(self, callback: Callable[[int, int], None]) -> None:
+        """Nothing is damaged here."""
+
+    def lost_ranges(self) -> list[tuple[int, int]]:
+        return []
+
     def append(self, batch: Batch, size: int) -> int:
         assert self.accepting
         assert not self.closed
@@ -176,7 +184,7 @@ class FakeJournal:
         return [name for name, position in behind.items() if position == first]
 
     def info(self) -> Mapping[str, Any]:
-        return {"durable": True, "bytes": self.size, "head": self.head}
+        return {"durable": True, "bytes": self.size, "head": self.head, "dead": len(self.kept.dead)}
 
     def cursors(self) -> list[Cursor]:
         names = sorted({*self.kept.cursors, *self.readers})

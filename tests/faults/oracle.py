@@ -17,13 +17,14 @@ import msgspec
 
 #: Bytes of a message unless a test says otherwise.
 SIZE = 300
-#: The handlers: `call = "recorder:record"`, with a wait in each call `recorder:record_slowly`, and
-#: `recorder:record_some`, which fails for every 97th message. They write to `recorded.txt` in the server's folder, and
-#: are unwell while there is a file `down`.
+#: The handlers: `call = "recorder:record"`, with a wait in each call `recorder:record_slowly`, at an even pace
+#: `recorder:record_evenly`, and `recorder:record_some`, which fails for every 97th message. They write to
+#: `recorded.txt` in the server's folder, and are unwell while there is a file `down`.
 RECORDER = '''
 """Writes the id, number and checksum of every event to a file; a new process begins with a line of its own."""
 
 import os
+import time
 import zlib
 
 from eventserver import Event, TemporaryFailure
@@ -45,6 +46,12 @@ def record(events: list[Event]) -> None:
 def record_some(events: list[Event]) -> None:
     if any(int(event.message[:10]) % 97 == 0 for event in events):
         raise ValueError("not this one")
+    record(events)
+
+
+def record_evenly(events: list[Event]) -> None:
+    # 20,000 a second: more than most destinations take.
+    time.sleep(50e-6 * len(events))
     record(events)
 
 

@@ -22,6 +22,7 @@ from unittest import mock
 from eventserver.delivery.loop import Delivery
 from eventserver.intake import Intake
 from eventserver.journal import _disk, _reading, _rows
+from eventserver.journal._meta import Meta
 from eventserver.journal._rows import Head
 from eventserver.journal._segment import SegmentFile
 from eventserver.journal._store import Store
@@ -107,11 +108,11 @@ def unlink_before_cursor_commit() -> Iterator[None]:
 
     free, flush = Store.free, Store.flush
 
-    def free_first(self: Store, firsts: Any, damaged: Any, changes: Any) -> None:
+    def free_first(self: Store, firsts: Any, damaged: Any, changes: Any, marks: Any) -> None:
         with mock.patch.object(Store, "flush"):
-            free(self, firsts, damaged, changes)
+            free(self, firsts, damaged, changes, marks)
         self.disk.sync_folder(self.folder)
-        flush(self, changes)
+        flush(self, marks)
 
     with mock.patch.object(Store, "free", free_first):
         yield
@@ -124,10 +125,28 @@ def no_folder_sync() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def former_records_removed_first() -> Iterator[None]:
+    """`meta.db` is unlinked before the new one has its name, and a further attempt writes over what is left."""
+    made = Meta.__init__
+
+    def one_name(self: Meta, *arguments: Any) -> None:
+        made(self, *arguments)
+        self._writing = self._new
+
+    def removed_first(self: Meta) -> None:
+        self._disk.remove(self.path)
+        self._disk.replace(self._new, self.path)
+
+    with mock.patch.object(Meta, "__init__", one_name), mock.patch.object(Meta, "_take_over", removed_first):
+        yield
+
+
 BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "synchronous=NORMAL": synchronous_normal,
     "ack before commit": ack_before_commit,
     "cursor before handler": cursor_before_handler,
+    "former records removed first": former_records_removed_first,
     "no folder sync": no_folder_sync,
     "commit late": commit_late,
     "failed commit acknowledged": failed_commit_acknowledged,

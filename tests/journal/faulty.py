@@ -27,6 +27,8 @@ class Faults:
         self.fail_reads = 0
         self.where = ""
         self.calls: list[str] = []
+        self.read = 0
+        """Bytes read."""
 
     def fails(self, kind: str, name: str) -> bool:
         """Whether this call fails; that one is used up then."""
@@ -61,6 +63,8 @@ class FaultyFile(apsw.VFSFile):
     def xRead(self, amount: int, offset: int) -> bytes:
         if self.faults.fails("fail_reads", self.name):
             raise _io_error("read", apsw.SQLITE_IOERR_READ)
+        if self.faults.where in self.name:
+            self.faults.read += amount
         return super().xRead(amount, offset)
 
 

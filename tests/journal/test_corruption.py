@@ -184,3 +184,21 @@ def test_damaged_segments_are_put_apart_when_their_time_is_over(tmp_path: Path) 
     again = world.open()
     assert again.info()["lost"] == 6
     again.close()
+
+
+def test_records_written_anew_that_are_not_whole_are_put_apart(tmp_path: Path) -> None:
+    """It never is so, but for a disk that loses what it had synced: the former records count then."""
+    world = make_world(tmp_path)
+    journal = world.open()
+    journal.reader("h")
+    end = world.append(journal, b"a")
+    journal.commit_cursor("h", end, [parked("B-0")])
+    journal.close()
+    (tmp_path / "0" / "meta-new.db").write_bytes(b"rubbish" * 1000)
+    (tmp_path / "0" / "meta-writing.db").write_bytes(b"rubbish" * 1000)
+    again = world.open()
+    assert again.reader("h").position == end
+    assert [one.event.id for _, one in again.dead()] == ["B-0"]
+    assert (tmp_path / "0" / "quarantine" / "meta-new.db").exists()
+    assert sorted(path.name for path in (tmp_path / "0").glob("meta-*")) == []
+    again.close()

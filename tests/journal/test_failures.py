@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import apsw
 import pytest
@@ -359,3 +360,71 @@ def test_a_journal_that_is_closed_while_the_disk_is_full_lets_go_of_all_its_file
     again = world.open()
     assert again.info()["lost"] == 0
     again.close()
+
+
+def test_reading_a_file_that_is_gone_makes_none(tmp_path: Path) -> None:
+    """What was in it is lost, and said to be; a file without a table would only hide that."""
+    with faulty_disk() as (disk, faults):
+        world = World(tmp_path, disk=disk, max_bytes=64 << 20, window=0)
+        journal = world.open()
+        world.append(journal, b"a")
+        faults.where, faults.fail_syncs = "seg-", 1
+        # The disk fails: another segment goes on, and the first is closed without being sealed.
+        world.append(journal, b"b")
+        gone = world.folder / "0" / "seg-00000000000000000000.db"
+        disk.remove(gone)
+        found = journal.read_between(0, 2, 1 << 20)
+        wait(world, 20)
+        assert frames_of(result_of(found)) == [b"b"]
+        assert journal.info()["lost"] == 1
+        assert not gone.exists()
+        journal.close()
+
+
+def handled(world: World, **settings: Any) -> Any:
+    """A journal with sealed segments that all cursors have passed, kept for an hour."""
+    journal = world.open(segment_bytes=100_000, retention=3600.0, **settings)
+    journal.reader("h")
+    for _ in range(4):
+        journal.commit_cursor("h", world.append(journal, b"x" * 200_000))
+    wait(world, 1)
+    assert (journal.first, len(journal.segments())) == (0, 4)
+    return journal
+
+
+def test_segments_that_could_not_be_freed_do_not_count_as_freed(faulty: tuple[World, Faults]) -> None:
+    """Somebody may have begun to read them again by the time that `meta.db` can be written."""
+    world, faults = faulty
+    journal = handled(world)
+    journal._keeper.retention = 0.0
+    faults.where, faults.fail_syncs = "meta", -1
+    wait(world, 1.5)
+    assert journal.unwell
+    assert journal.first == 0
+    journal._keeper.retention = 3600.0
+    journal.reader("again", 0)
+    faults.fail_syncs = 0
+    wait(world, 3)
+    assert journal.unwell is None
+    world.crash(journal)
+    again = world.open(segment_bytes=100_000, retention=3600.0)
+    assert len(frames_of(read_all(again.reader("again")))) == 4
+    again.close()
+
+
+def test_a_segment_that_cannot_be_unlinked_is_tried_again(faulty: tuple[World, Faults]) -> None:
+    """It counts as gone: nobody reads it any more. With the next that go, or at the next start, it does."""
+    world, _ = faulty
+    journal = handled(world)
+    remove, path = journal.disk.remove, world.folder / "0" / "seg-00000000000000000000.db"
+    journal.disk.remove = Mock(side_effect=OSError(5, "Input/output error"))
+    journal._keeper.retention = 0.0
+    wait(world, 1.5)
+    assert (journal.first, journal.unwell) == (3, None)
+    assert path.exists()
+    journal.disk.remove = remove
+    journal.commit_cursor("h", world.append(journal, b"x" * 200_000))
+    wait(world, 2.5)
+    assert journal.first == 4
+    assert not path.exists()
+    journal.close()

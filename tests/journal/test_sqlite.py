@@ -549,3 +549,67 @@ def test_keys_of_frames_that_are_on_disk_wait_for_no_commit(world: World) -> Non
     again = world.open()
     assert again.recall("requests", "key-99") == end
     again.close()
+
+
+def test_cursors_that_pass_many_frames_are_written_sooner(world: World) -> None:
+    """After a kill a handler gets again what was not written: 200 ms of a backlog would be tens of thousands."""
+    journal = world.open()
+    journal.reader("h")
+    for _ in range(40):
+        world.append(journal, *[b"x"] * 100)
+    world.clock.advance(1)
+    world.points.clear()
+    journal.commit_cursor("h", 900)
+    assert world.points == [], "a few wait for others"
+    journal.commit_cursor("h", 1000)
+    assert world.points == ["cursor-commit"]
+    journal.commit_cursor("h", 2500)
+    assert world.points == ["cursor-commit"], "not one right after the other"
+    world.clock.advance(0.02)
+    journal.commit_cursor("h", 2600)
+    assert world.points == ["cursor-commit"] * 2
+    journal.commit_cursor("h", 2700)
+    world.clock.advance(0.19)
+    assert world.points == ["cursor-commit"] * 2
+    world.clock.advance(0.01)
+    assert world.points == ["cursor-commit"] * 3
+    world.crash(journal)
+    again = world.open()
+    assert again.reader("h").position == 2700
+    again.close()
+
+
+def test_a_slow_disk_is_not_asked_to_write_cursors_all_the_time(world: World) -> None:
+    journal = world.open()
+    journal.reader("h")
+    for _ in range(40):
+        world.append(journal, *[b"x"] * 100)
+    world.clock.advance(1)
+    world.executors["journal-writer"].held = True
+    world.points.clear()
+    journal.commit_cursor("h", 1000)
+    world.clock.advance(0.05)
+    world.executors["journal-writer"].run()
+    journal.commit_cursor("h", 2000)
+    world.clock.advance(0.09)
+    journal.commit_cursor("h", 2001)
+    assert len(world.executors["journal-writer"]) == 0
+    world.clock.advance(0.02)
+    journal.commit_cursor("h", 2002)
+    assert len(world.executors["journal-writer"]) == 1
+    world.executors["journal-writer"].held = False
+    journal.close()
+
+
+def test_how_long_commits_take_is_counted(world: World) -> None:
+    journal = world.open()
+    world.append(journal, b"quick")
+    world.executors["journal-writer"].held = True
+    world.append(journal, b"slow")
+    world.clock.advance(0.2)
+    world.executors["journal-writer"].held = False
+    world.executors["journal-writer"].run()
+    buckets = dict(journal.commit_times.buckets())
+    assert (buckets["0.001"], buckets["0.1"], buckets["0.25"], buckets["+Inf"]) == (1, 1, 2, 2)
+    assert 0.2 <= journal.commit_times.sum < 0.25
+    journal.close()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail
 
-from eventserver.errors import PartialFailure, PermanentFailure
+from eventserver.errors import PartialFailure, PermanentFailure, TemporaryFailure
 from eventserver.replaying import ReplayError, ReplayRequest
 from eventserver.steps import Pipeline
 from tests.replaying.history import Keeper, World, ask
@@ -356,6 +356,44 @@ def test_a_dead_letter_of_a_replay_that_has_ended_can_be_tried_again(world: Worl
     assert world.journal.dead() == []
     assert world.replays.get("1").state == "done"
     assert [cursor.name for cursor in world.journal.cursors()] == ["h"]
+
+
+def test_a_replay_that_is_opened_again_shows_what_it_was_about(world: World) -> None:
+    """Its range and its place are those of the time when it ran, before, while and after its dead letters are tried."""
+    handler = Keeper()
+    world.add(handler)
+    world.put("a", "bad", "c", "d")
+    handler.bad = {"bad": PermanentFailure("no")}
+    record = world.begin(since=1, to=3)
+    world.run(2)
+    assert (record.start, record.end, world.replays.position(record)) == (1, 3, 3)
+    world.put("new")
+    handler.bad = {"bad": TemporaryFailure("not yet")}
+    assert world.replays.take_back(world.journal.retry_dead([1], world.now())) == []
+    world.run(0.1)
+    assert (record.state, record.start, record.end, world.replays.position(record)) == ("running", 1, 3, 3)
+    world = world.restart()
+    handler = Keeper()
+    world.add(handler)
+    world.replays.start()
+    world.run(20)
+    record = world.replays.get("1")
+    assert handler.done == ["bad"]
+    assert (record.state, record.start, record.end, world.replays.position(record)) == ("done", 1, 3, 3)
+
+
+def test_a_cancelled_replay_shows_how_far_it_came(world: World) -> None:
+    world.add(Keeper())
+    world.put(*map(str, range(50)))
+    record = world.begin(rate=10)
+    world.run(2)
+    reached = world.replays.position(record)
+    assert 10 < reached < 40
+    world.replays.cancel("1")
+    assert world.replays.position(record) == reached
+    world = world.restart()
+    assert world.replays.start() is None
+    assert world.replays.position(world.replays.get("1")) == reached
 
 
 def test_a_dead_letter_of_the_handler_itself_is_tried_at_once_and_the_sums_hold(world: World) -> None:

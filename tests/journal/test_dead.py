@@ -1,0 +1,226 @@
+"""Dead letters on disk: their payloads are not in memory, and are there when somebody asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import apsw
+import msgspec
+import pytest
+
+from eventserver.interfaces import Parked
+from eventserver.journal import _meta
+from eventserver.journal._failed import KIND, Record, _encode
+from eventserver.testing.data import RECEIVED
+from eventserver.testing.journals import parked
+
+from .faulty import faulty_disk
+from .world import World
+
+
+def wait(world: World, seconds: float) -> None:
+    for _ in range(int(seconds * 10)):
+        world.clock.advance(0.1)
+
+
+def bury(world: World, journal: Any, count: int, handler: str = "h", first: int = 0) -> None:
+    """Dead letters on the disk."""
+    journal.reader(handler)
+    journal.commit_cursor(handler, 0, [parked(f"B-{first + number}", handler=handler) for number in range(count)])
+    wait(world, 0.3)
+
+
+def large(event_id: str, size: int) -> Parked:
+    return msgspec.structs.replace(parked(event_id), frame=b"x" * size)
+
+
+def payloads(journal: Any) -> list[bytes | None]:
+    """What of them is in memory."""
+    return [kept.data for kept in journal._failed._dead.values()]
+
+
+def test_payloads_are_on_disk_only(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    journal = world.open()
+    journal.reader("h")
+    journal.commit_cursor("h", 0, [parked("B-0")])
+    assert None not in payloads(journal), "it is not written yet"
+    assert [one.event.id for _, one in journal.dead()] == ["B-0"]
+    wait(world, 0.3)
+    assert payloads(journal) == [None]
+    assert not any(kind == "payload" for kind, _ in journal._store.meta.records)
+    [(number, dead)] = journal.dead()
+    assert (number, dead.event.id, dead.handler) == (1, "B-0", "h")
+    world.crash(journal)
+    again = world.open()
+    assert payloads(again) == [None]
+    assert again.dead() == [(number, dead)]
+    assert again.dead_bytes() > 100
+    again.close()
+
+
+def test_what_could_not_be_written_stays_in_memory(tmp_path: Path) -> None:
+    with faulty_disk() as (disk, faults):
+        world = World(tmp_path, disk=disk)
+        journal = world.open()
+        journal.reader("h")
+        wait(world, 0.3)
+        faults.where, faults.full = "meta", True
+        journal.commit_cursor("h", 0, [large(f"B-{number}", 5000) for number in range(20)])
+        wait(world, 2)
+        assert None not in payloads(journal)
+        assert len(journal.dead()) == 20
+        faults.full = False
+        wait(world, 3)
+        assert payloads(journal) == [None] * 20
+        assert len(journal.dead()) == 20
+        journal.close()
+
+
+def test_payloads_survive_that_the_records_are_written_anew(tmp_path: Path) -> None:
+    """The disk fails under `meta.db`: what is in memory is written into another file, and the rest is copied."""
+    with faulty_disk() as (disk, faults):
+        world = World(tmp_path, disk=disk)
+        journal = world.open()
+        bury(world, journal, 250)
+        faults.where, faults.fail_syncs = "meta.db", 1
+        bury(world, journal, 1, first=250)
+        assert faults.fail_syncs == 0
+        expected = [f"B-{number}" for number in range(251)]
+        assert [one.event.id for _, one in journal.dead()] == expected
+        world.crash(journal)
+        again = world.open()
+        assert [one.event.id for _, one in again.dead()] == expected
+        again.close()
+
+
+def test_a_payload_that_cannot_be_read_does_not_hold_up_the_cursors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sector under the dead letters is gone, and `meta.db` has to be written anew: after some attempts it is."""
+    with faulty_disk() as (disk, faults):
+        world = World(tmp_path, disk=disk)
+        journal = world.open()
+        bury(world, journal, 3)
+        end = world.append(journal, b"a")
+        journal.commit_cursor("h", end)
+        failing = Mock(side_effect=apsw.IOError("read failed"))
+        monkeypatch.setattr(_meta, "_read_payloads", lambda source, keys, final=False: {} if final else failing())
+        faults.where, faults.fail_syncs = "meta.db", 1
+        wait(world, 0.3)
+        assert journal.unwell
+        wait(world, 10)
+        assert journal.unwell is None
+        assert failing.call_count == _meta.ATTEMPTS - 1
+        monkeypatch.undo()
+        world.crash(journal)
+        again = world.open()
+        assert again.reader("h").position == end
+        assert again.dead() == []
+        assert again.info()["dead"] == 0, "what cannot be read any more is forgotten, and said"
+        again.close()
+
+
+def test_a_damaged_payload_costs_one_dead_letter(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    journal = world.open()
+    bury(world, journal, 3)
+    journal.close()
+    connection = apsw.Connection(str(tmp_path / "0" / "meta.db"))
+    connection.execute("UPDATE payloads SET data = zeroblob(10) WHERE number = 2")
+    connection.close()
+    journal = world.open()
+    assert journal.info()["dead"] == 3
+    assert [number for number, _ in journal.dead()] == [1, 3]
+    assert journal.info()["dead"] == 2
+    assert [one.event.id for one in journal.retry_dead([1, 2, 3], RECEIVED)] == ["B-0", "B-2"]
+    journal.close()
+
+
+def test_counts_follow_every_change(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    journal = world.open()
+    bury(world, journal, 3)
+    bury(world, journal, 2, "other")
+    journal.commit_cursor("h", 0, [parked("B-9", RECEIVED)])
+    assert journal._failed.counts() == {"h": [1, 3], "other": [0, 2]}
+    journal.retry_dead([1], RECEIVED)
+    journal.drop_dead([2, 4])
+    journal.commit_cursor("h", 0, [], ["B-9"])
+    assert journal._failed.counts() == {"h": [1, 1], "other": [0, 1]}
+    assert (journal.info()["parked"], journal.info()["dead"]) == (1, 2)
+    journal.drop_reader("other")
+    wait(world, 0.3)
+    journal.close()
+    again = world.open()
+    assert again._failed.counts() == {"h": [1, 1], "other": [0, 1]}
+    again.drop_cursor("h")
+    assert again._failed.counts() == {"other": [0, 1]}
+    again.close()
+
+
+def test_renamed_ones_keep_their_numbers(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    journal = world.open()
+    bury(world, journal, 2)
+    journal.close()
+    journal = world.open()
+    journal.rename_cursor("h", "new")
+    journal.close()
+    again = world.open()
+    assert [(number, one.handler) for number, one in again.dead("new")] == [(1, "new"), (2, "new")]
+    assert again.dead("h") == []
+    [retried] = again.retry_dead([2], RECEIVED)
+    assert retried.handler == "new"
+    again.close()
+
+
+def test_pages_of_many(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    journal = world.open()
+    bury(world, journal, 700)
+    bury(world, journal, 1, "other")
+    bury(world, journal, 700, first=700)
+    assert [number for number, _ in journal.dead("h", 10, 3)] == [11, 12, 13]
+    assert [number for number, _ in journal.dead("h", 698, 4)] == [699, 700, 702, 703]
+    assert [number for number, _ in journal.dead("other")] == [701]
+    assert len(journal.dead(limit=2000)) == 1401
+    journal.close()
+
+
+def test_what_an_older_version_kept_among_the_parked_ones_is_taken_over(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    journal = world.open()
+    journal.reader("h")
+    wait(world, 0.3)
+    journal._store.meta.write({(KIND, "7"): _encode(Record(7, parked("B-7")))})
+    world.crash(journal)
+    again = world.open()
+    wait(world, 0.3)
+    again.close()
+    again = world.open()
+    assert payloads(again) == [None]
+    assert [(number, one.event.id) for number, one in again.dead()] == [(7, "B-7")]
+    again.close()
+
+
+def test_a_large_file_is_not_read_at_the_start(tmp_path: Path) -> None:
+    """What is read of `meta.db` at the start does not grow with the payloads."""
+    with faulty_disk() as (disk, faults):
+        world = World(tmp_path, disk=disk)
+        journal = world.open()
+        journal.reader("h")
+        for round_ in range(10):
+            some = [large(f"B-{round_}-{number}", 60_000) for number in range(60)]
+            journal.commit_cursor("h", 0, some)
+            wait(world, 0.3)
+        journal.close()
+        size = (tmp_path / "0" / "meta.db").stat().st_size
+        assert size > _meta.CHECKED
+        faults.where, faults.read = "meta.db", 0
+        again = world.open()
+        assert again.info()["dead"] == 600
+        assert faults.read < size / 20
+        again.close()
