@@ -45,7 +45,7 @@ class ListenerCounters:
     closed: Counter[str] = field(default_factory=Counter)
     """Connections that the server closed or refused, by reason."""
     protocols: Counter[str] = field(default_factory=Counter)
-    """Connections by what their peers speak, where that is found out (`type = "auto"`); `tls` besides what is inside."""
+    """Connections by what their peers speak, where that is found out (`type = "auto"`): `tls`, and what is inside."""
     replies: Counter[str] = field(default_factory=Counter)
     """Replies by outcome: `sent`, `gone` (no connection any more), `repeated` (answered before), `unsent`."""
 
