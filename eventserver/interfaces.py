@@ -220,7 +220,8 @@ class IHandler(Interface):
     `concurrency` (the default number of lanes); `times_itself = True` (see `HandlerContext.timeout`); `busy` (True
     while a thread still runs whose call was given up: nothing else is called then); `parts`, a class attribute: names
     of settings that choose a framer or encoder for it, such as `{"encoder": "eventserver.encoders"}` (see
-    `HandlerContext.parts`).
+    `HandlerContext.parts`); `piles`, a class attribute: its own defaults of the setting `batch`, `max_events` and
+    `max_bytes`.
     """
 
     wants: Wants = Attribute(

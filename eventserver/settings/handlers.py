@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from eventserver.interfaces import HandlerContext
 from eventserver.options import Options
 from eventserver.registry import ComponentError, load_object
 from eventserver.settings.choosing import Choice, World, choose, refuse_unknown
-from eventserver.settings.common import HandlerOptions, read_time
+from eventserver.settings.common import HandlerOptions, PileOptions, read_time
 from eventserver.settings.expressions import check_match, check_steps, step_classes
 from eventserver.settings.model import HandlerSettings
 from eventserver.settings.tables import Table, parse, prepared
@@ -27,7 +27,7 @@ def build_handler(world: World, name: str, table: Table, listeners: Collection[s
 
     `listeners` are the names of all listeners. A handler class may have `parts`: names of its own options that choose
     a component each, and the kind of each (`{"encoder": "eventserver.encoders"}`); the options of what they choose
-    stand in the same table.
+    stand in the same table. It may have `piles`: its own defaults of `batch`.
     """
     before = len(world.problems.found)
     table, function = _without_function(table)
@@ -62,13 +62,20 @@ def build_handler(world: World, name: str, table: Table, listeners: Collection[s
         read_from="beginning" if common.read_from == "beginning" else read_time(common.read_from) or "end",
         when_full=common.when_full,
         max_lag=common.max_lag,
-        batch=common.batch,
+        batch=_batch(common.batch, table, choice),
         timeout=common.timeout,
         concurrency=common.concurrency,
         ordered=common.ordered,
         raw=common.raw,
         required_for_ack=common.required_for_ack,
     )
+
+
+def _batch(batch: PileOptions, table: Table, choice: Choice) -> PileOptions:
+    """What `batch` says, and where it says nothing, what the handler's class has as its default."""
+    own: Mapping[str, Any] = getattr(choice.component, "piles", {})
+    given = table.values.get("batch", {})
+    return msgspec.structs.replace(batch, **{key: value for key, value in own.items() if key not in given})
 
 
 def _without_function(table: Table) -> tuple[Table, Callable[..., Any] | None]:

@@ -24,6 +24,20 @@ def test_a_part_that_is_not_named_is_the_handlers_default(settings_of):
 
 
 @pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("", (5000, 1 << 20)),
+        ("batch = {max_events = 7}", (7, 1 << 20)),
+        ('batch = {max_bytes = "2 MiB"}', (5000, 2 << 20)),
+    ],
+)
+def test_a_handler_may_have_its_own_default_for_a_part_of_batch(settings_of, monkeypatch, keys, expected):
+    monkeypatch.setattr(File, "piles", {"max_events": 5000}, raising=False)
+    batch = settings_of(f'[handler.h]\ntype = "file"\npath = "x"\n{keys}').handlers["h"].batch
+    assert (batch.max_events, int(batch.max_bytes)) == expected
+
+
+@pytest.mark.parametrize(
     ("keys", "problem"),
     [
         ('type = "console"\ntemplate = "x"', "template: is an option of encoder `template`, not of `json`"),
