@@ -106,7 +106,7 @@ def test_only_one_handler_may_answer_the_peers_of_a_listener(problems_of, settin
 def test_replies_to_a_protocol_without_room_for_them_are_refused(tmp_path):
     (tmp_path / "answering_handlers.py").write_text("def one(event): ...\n")
     site = {
-        "listener": {"a": {"type": "relp", "endpoints": ["tcp:0"]}, "b": {"type": "http", "endpoints": ["tcp:0"]}},
+        "listener": {"a": {"type": "relp", "endpoints": ["tcp:0"]}, "b": {"type": "fluent", "endpoints": ["tcp:0"]}},
         "handler": {"h": {"call": "answering_handlers:one", "replies": True}},
     }
     with pytest.raises(SettingsError) as caught:
@@ -114,8 +114,9 @@ def test_replies_to_a_protocol_without_room_for_them_are_refused(tmp_path):
     assert caught.value.problems == [
         "handler.h.replies: the protocol of listener `a` has no room for replies: its peers get acknowledgements alone"
     ]
-    site["listener"]["c"] = {"endpoints": ["tcp:0"]}
-    assert from_mapping(site, cwd=tmp_path)
+    for able in ({"endpoints": ["tcp:0"]}, {"type": "http", "endpoints": ["tcp:0"]}):
+        site["listener"]["c"] = able
+        assert from_mapping(site, cwd=tmp_path)
 
 
 def test_nothing_at_all_is_two_listeners_and_a_console(settings_of):
