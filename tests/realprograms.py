@@ -62,6 +62,14 @@ def run(
     return subprocess.run(argv, input=data, capture_output=True, timeout=timeout, env=env, check=False)
 
 
+def of_its_own(argv: Sequence[str]) -> list[str]:
+    """A command whose peak memory (`ru_maxrss`) is its own: what is started by a large process inherits its peak.
+
+    So it does at `execve(2)`, but not what the shell between them forks.
+    """
+    return ["sh", "-c", '"$@"; exit $?', "sh", *argv]
+
+
 def run_beside(
     argv: Sequence[str], data: bytes = b"", *, timeout: float = DEADLINE
 ) -> Deferred[subprocess.CompletedProcess[bytes]]:

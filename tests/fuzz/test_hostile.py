@@ -13,7 +13,7 @@ MOST_KIB = 256 << 10
 
 def test_nothing_awkward_raises_takes_a_second_or_256_mib() -> None:
     """In a process of its own, whose memory is that of all of it."""
-    done = realprograms.run([sys.executable, "-m", "tests.fuzz.hostile", "--quick"])
+    done = realprograms.run(realprograms.of_its_own([sys.executable, "-m", "tests.fuzz.hostile", "--quick"]))
     *found, memory = done.stdout.decode().splitlines()
     assert (done.returncode, found) == (0, []), done.stderr.decode()
     assert int(memory) < MOST_KIB
