@@ -299,10 +299,13 @@ class Intake:
         if gone and gone[-1][1] == start:
             start, _ = gone.pop()
         gone.append((start, end))
+        if len(gone) > 1 and start < gone[-2][0]:
+            # What is damaged is told when it is found, which may be far ahead of the cursor.
+            self._gone[name] = gone = deque(sorted(gone))
         if len(gone) > MOST_GONE:
             # As one, with what lies between: that was delivered, but to say so of what was not would be worse.
-            (start, _), (_, end) = gone.popleft(), gone.popleft()
-            gone.appendleft((start, end))
+            (start, end), (_, further) = gone.popleft(), gone.popleft()
+            gone.appendleft((start, max(end, further)))
 
     def stop(self) -> None:
         """Take nothing more, and tell everyone who waits that the promise will not be kept."""

@@ -141,12 +141,15 @@ class Bookkeeping:
         self._keeper.cursors[new] = record
         self._keeper.changes[CURSOR, new] = encode(record)
         self._failed.rename(old, new)
+        # Not before: it may be written at once, and a crash must not find the cursor under neither name.
+        self._keeper.touch()
 
     def drop_cursor(self, name: str) -> None:
         self._left(name)
         self._forget(name)
         self._failed.drop(name, dead=True)
         self._failed.drop(name, dead=False)
+        self._keeper.touch()
         self._keeper.left_changed()
 
     def _left(self, name: str) -> CursorRecord:
@@ -159,7 +162,6 @@ class Bookkeeping:
     def _forget(self, name: str) -> None:
         del self._keeper.cursors[name]
         self._keeper.changes[CURSOR, name] = None
-        self._keeper.touch()
 
     # Dead letters
 

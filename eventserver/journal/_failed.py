@@ -153,6 +153,8 @@ class Failed:
         for key in [key for key in self._kept if key[0] == old]:
             kept = self._take_out(key)
             if kept is not None:
+                # What had that name before may have left the same event.
+                self._remove((new, kept.event_id))
                 kept.handler = new
                 self._add(kept)
                 self.changes[DEAD, str(kept.number)] = _head_of(kept)
@@ -229,15 +231,18 @@ class Failed:
         return [self._dead[number] for number in sorted(set(numbers)) if number in self._dead]
 
     def retry_dead(self, numbers: Collection[int], now: dt.datetime) -> list[Parked]:
-        """Make parked events of dead letters, due now and with no attempts so far. Reads the disk."""
-        retried = []
+        """Make parked events of dead letters, due now and with no attempts so far. Reads the disk.
+
+        Where that fails nothing has changed: nobody would try those again that had been made parked events by then.
+        """
         chosen = self._chosen(numbers)
+        found: list[tuple[int, Parked]] = []
         for index in range(0, len(chosen), PIECE):
-            for _, parked in self._with_payload(chosen[index : index + PIECE]):
-                self._remove((parked.handler, parked.event.id))
-                parked = msgspec.structs.replace(parked, attempts=0, next_attempt=now)
-                self._put(parked)
-                retried.append(parked)
+            found += self._with_payload(chosen[index : index + PIECE])
+        retried = [msgspec.structs.replace(parked, attempts=0, next_attempt=now) for _, parked in found]
+        for parked in retried:
+            self._remove((parked.handler, parked.event.id))
+            self._put(parked)
         return retried
 
 

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from eventserver.journal._catalog import Catalog
 from eventserver.journal._executor import Executor
 from eventserver.journal._failed import Failed
-from eventserver.journal._meta import PAYLOAD, Changes
+from eventserver.journal._meta import FORGETFUL, PAYLOAD, Changes
 from eventserver.journal._records import CURSOR, INFO, SEGMENT, CursorRecord, SegmentRecord, encode
 from eventserver.journal._remembered import Remembered
 from eventserver.journal._segment import Segment
@@ -85,6 +85,7 @@ class Keeper:
         self._waiting: list[Deferred[None]] = []
         self._payloads: list[str] = []  # of dead letters, that were to be written
         self._started = (0.0, 0.0)
+        self._begun = 0
         self._unsealed: set[int] = set()
         self.left_changed: Callable[[], None] = lambda: None
         """Called when a cursor that no handler has is gone, or holds nothing any more."""
@@ -93,6 +94,7 @@ class Keeper:
         """Begin to look after things; `looked` is called after each look."""
         # Steps of the wall clock while the server runs make nothing older.
         self._started = self._now().timestamp(), self._reactor.seconds()
+        self._begun = self._committed()
 
         def look() -> None:
             self._look = self._reactor.callLater(LOOK, look)
@@ -116,8 +118,9 @@ class Keeper:
             return
         if self._writing:
             self._again = True
-        elif self._passed >= MANY and self._wait() <= 0:
-            # Not with a timer: in one turn of the event loop a quick handler gets thousands.
+        elif passed and self._passed >= MANY and self._wait() <= 0:
+            # Not with a timer: in one turn of the event loop a quick handler gets thousands. But only for cursors:
+            # other changes may be in the middle of something, such as a dead letter of a replay that is to go on.
             self._write()
         elif self._timer is None:
             self._timer = self._reactor.callLater(FLUSH, self._write)
@@ -131,6 +134,9 @@ class Keeper:
     def flush(self) -> Deferred[None]:
         """Fires when everything is written as it is now."""
         done: Deferred[None] = Deferred()
+        if self._stopped:
+            done.errback(OSError("the journal is closed"))
+            return done
         self._waiting.append(done)
         if self._writing:
             self._again = True
@@ -156,6 +162,9 @@ class Keeper:
         self._failed.changes = {}
         changes.update(self._remembered.take(committed))
         changes[INFO, "committed"] = b"%d" % committed
+        if committed > self._begun and FORGETFUL in self._store.meta.records:
+            # Before a server listens it waits until its cursors are on the disk: `flush`.
+            changes[FORGETFUL] = None
         return changes
 
     def _write(self) -> None:
@@ -187,7 +196,12 @@ class Keeper:
                 done.errback(outcome)
             else:
                 done.callback(None)
-        if self._waiting:
+        if self._stopped:
+            # The files are closed behind this, and whatever is still to be written is written then.
+            waiting, self._waiting = self._waiting, []
+            for done in waiting:
+                done.errback(OSError("the journal is closed"))
+        elif self._waiting:
             self._write()
         elif self._again:
             self._again = False

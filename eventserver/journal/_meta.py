@@ -21,7 +21,7 @@ from zlib import crc32
 
 import apsw
 
-from eventserver.journal._disk import DISK_ERRORS, Disk
+from eventserver.journal._disk import DISK_ERRORS, FULL, Disk
 from eventserver.journal._reading import PASSING
 from eventserver.journal._segment import SIGNED, check_format, has_table
 
@@ -47,9 +47,11 @@ _FORGET = "DELETE FROM records WHERE kind=? AND key=?"
 _SET_PAYLOAD = "INSERT OR REPLACE INTO payloads VALUES(?,?,?)"
 _FORGET_PAYLOAD = "DELETE FROM payloads WHERE number=?"
 _COMPLETE = ("info", "complete")
+#: Cursors have been lost, and whoever would have had one may not have got another yet.
+FORGETFUL = ("info", "forgetful")
 #: Bytes of its log after which it is brought into the database.
 LOG_BYTES = 1 << 20
-#: Attempts to write the file anew after which a payload that cannot be read is given up: cursors must not wait for it.
+#: Attempts to read payloads for a new file, the last of which gives up what it cannot read: cursors must not wait.
 ATTEMPTS = 5
 #: Bytes of the file up to which all of it is checked at the start; of a larger one only the records are.
 CHECKED = 32 << 20
@@ -96,14 +98,15 @@ class Meta:
         try:
             self._connect()
             whole = self._read()
-        except PASSING:
-            # Not damage: another program looks at the file, or the disk is away. Nothing may be put apart for that.
+        except (*PASSING, *FULL):
+            # Not damage: another program looks at the file, or the disk is away, or has no room for a new table.
+            # Nothing may be put apart for that.
             self._disconnect()
             raise
         except apsw.Error:
             self.damaged["?"] += 1
         if not whole:
-            self.rewrite(keep=True)
+            self.rewrite({FORGETFUL: b"1"} if self.damaged.keys() & {"?", "cursor"} else None, keep=True)
         return True
 
     def _is_there(self, path: Path) -> bool:
@@ -201,7 +204,10 @@ class Meta:
                 # The log has it all; another time, then.
                 pass
             except DISK_ERRORS:
-                self.rewrite()
+                # What was to be written is durable, in the log: where the file cannot be written anew now, it is with
+                # the next changes.
+                with contextlib.suppress(*DISK_ERRORS):
+                    self.rewrite()
 
     def _apply(self, changes: Mapping[Name, bytes | None]) -> None:
         for name, data in changes.items():
@@ -216,10 +222,25 @@ class Meta:
         Until it has, the former one is left as it is; after that, it counts for nothing.
         """
         self._disconnect()
-        self._attempts += 1
         changes = changes or {}
         records: Changes = {**self.records, **changes}
         self._disk.remove(self._writing)
+        try:
+            self._write_anew(records, changes)
+        except BaseException:
+            # It may be large, and frames need the room.
+            with contextlib.suppress(*DISK_ERRORS):
+                self._disk.remove(self._writing)
+            raise
+        self._disk.replace(self._writing, self._new)
+        if keep:
+            self._put_apart(self.path)
+        self._take_over()
+        self._connect()
+        self._attempts = 0
+        self._apply(changes)
+
+    def _write_anew(self, records: Changes, changes: Mapping[Name, bytes | None]) -> None:
         connection = self._disk.open(self._writing)
         try:
             connection.execute(_SCHEMA)
@@ -231,13 +252,6 @@ class Meta:
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
         finally:
             connection.close(True)
-        self._disk.replace(self._writing, self._new)
-        if keep:
-            self._put_apart(self.path)
-        self._take_over()
-        self._connect()
-        self._attempts = 0
-        self._apply(changes)
 
     # Payloads of dead letters
 
@@ -274,12 +288,17 @@ class Meta:
         """Copy the payloads that are wanted and can be read; whoever asks for one of the others is told."""
         if not keys or not (self._is_there(self._new) or self._is_there(self.path)):
             return
-        final = self._attempts >= ATTEMPTS
+        final = self._attempts >= ATTEMPTS - 1
         try:
             with self._readable() as source:
                 size = 0
                 for index in range(0, len(keys), 100):
-                    found = _read_payloads(source, keys[index : index + 100], final)
+                    try:
+                        found = _read_payloads(source, keys[index : index + 100], final)
+                    except PASSING as error:
+                        # Only these count: that the new file cannot be written says nothing of the payloads.
+                        self._attempts += 1
+                        raise error from None
                     _write(target, {(PAYLOAD, key): data for key, data in found.items()})
                     size += sum(map(len, found.values()))
                     if size > 8 * LOG_BYTES:
@@ -287,6 +306,7 @@ class Meta:
                         size = 0
         except _Unreadable as error:
             if not final and isinstance(error.__cause__, PASSING):
+                self._attempts += 1
                 raise error.__cause__ from None
 
     def _disconnect(self) -> None:

@@ -9,7 +9,7 @@ import apsw
 from twisted.logger import Logger
 
 from eventserver.journal._index import ByteIndex
-from eventserver.journal._meta import Changes
+from eventserver.journal._meta import FORGETFUL, Changes
 from eventserver.journal._reading import PASSING, read_heads
 from eventserver.journal._records import (
     CURSOR,
@@ -64,7 +64,11 @@ def open_store(store: Store, log: Logger) -> Opened:
         store.disk.remove(store.folder / name_of(firsts.pop(0)))
     found.damaged = dict(meta.damaged)
     found.cursors = decode_all(meta.records, CURSOR, CursorRecord)
-    found.forgetful = bool(firsts) and (not was_there or bool(found.damaged.keys() & {CURSOR, "?"}))
+    # An earlier start may have found them lost, and have ended before new ones were on the disk.
+    lost = FORGETFUL in meta.records or (INFO, "committed") not in meta.records
+    found.forgetful = bool(firsts) and (not was_there or lost or bool(found.damaged.keys() & {CURSOR, "?"}))
+    if found.forgetful:
+        found.changes[FORGETFUL] = b"1"
     if found.damaged or (firsts and not was_there):
         log.error("journal: meta.db was damaged: {damaged} records lost", damaged=found.damaged or "all")
     found.node = meta.records.get((INFO, "node"), b"").decode(errors="replace")

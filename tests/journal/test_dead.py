@@ -12,7 +12,7 @@ import pytest
 
 from eventserver.interfaces import Parked
 from eventserver.journal import _meta
-from eventserver.journal._failed import KIND, Record, _encode
+from eventserver.journal._failed import KIND, PIECE, Record, _encode
 from eventserver.testing.data import RECEIVED
 from eventserver.testing.journals import parked
 
@@ -224,3 +224,92 @@ def test_a_large_file_is_not_read_at_the_start(tmp_path: Path) -> None:
         assert again.info()["dead"] == 600
         assert faults.read < size / 20
         again.close()
+
+
+def test_nothing_is_retried_where_not_all_can_be_read(tmp_path: Path) -> None:
+    """What had been made a parked event by then nobody would try again before the next start."""
+    world = World(tmp_path)
+    journal = world.open()
+    bury(world, journal, PIECE + 100)
+    read, pieces = journal._failed._read, iter([True, False])
+
+    def failing(numbers: Any) -> Any:
+        if next(pieces, True):
+            return read(numbers)
+        raise apsw.IOError("read failed")
+
+    journal._failed._read = failing
+    with pytest.raises(OSError, match="read failed"):
+        journal.retry_dead(range(1, PIECE + 101), RECEIVED)
+    assert (journal.info()["parked"], journal.info()["dead"]) == (0, PIECE + 100)
+    assert len(journal.retry_dead(range(1, PIECE + 101), RECEIVED)) == PIECE + 100
+    journal.close()
+
+
+def test_a_renamed_one_replaces_what_the_same_event_left_under_that_name(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    journal = world.open()
+    bury(world, journal, 2, "new")
+    journal.drop_reader("new")
+    bury(world, journal, 2, "old")
+    journal.close()
+    journal = world.open()
+    journal.rename_cursor("old", "new")
+    numbers = [number for number, _ in journal.dead("new")]
+    assert numbers == [3, 4]
+    assert journal.info()["dead"] == 2
+    assert journal.drop_dead(numbers) == 2
+    assert (journal.info()["dead"], journal.dead_bytes(), journal.dead()) == (0, 0, [])
+    journal.close()
+
+
+def test_a_file_that_could_not_be_written_anew_takes_no_room(tmp_path: Path) -> None:
+    """Frames are written all the same, as long as there is some."""
+    with faulty_disk() as (disk, faults):
+        world = World(tmp_path, disk=disk)
+        journal = world.open()
+        bury(world, journal, 3)
+        faults.where, faults.fail_syncs = "meta", -1
+        bury(world, journal, 1, first=3)
+        assert journal.unwell
+        assert not list((tmp_path / "0").glob("meta-writing*"))
+        faults.fail_syncs = 0
+        wait(world, 3)
+        assert len(journal.dead()) == 4
+        journal.close()
+
+
+def test_what_is_retried_is_not_written_before_its_replay_is(tmp_path: Path) -> None:
+    """A crash between the two would leave parked events that nobody has: the record of the replay comes first."""
+    world = World(tmp_path)
+    journal = world.open()
+    bury(world, journal, 1, "h@replay-1")
+    journal.drop_reader("h@replay-1")
+    journal.reader("fast", 0)
+    world.append(journal, *[b"x"] * 3000)
+    wait(world, 0.5)
+    journal.commit_cursor("fast", 1500)
+    journal.commit_cursor("fast", journal.committed)
+    world.clock.advance(0.021)
+    [(number, _)] = journal.dead()
+    assert len(journal.retry_dead([number], RECEIVED)) == 1
+    world.crash(journal)
+    again = world.open()
+    assert (again.info()["parked"], again.info()["dead"]) == (0, 1)
+    again.close()
+
+
+def test_a_file_that_could_not_be_written_says_nothing_of_the_payloads(tmp_path: Path) -> None:
+    """Many attempts fail for want of a place to write to; then a read fails once: nothing is given up for that."""
+    with faulty_disk() as (disk, faults):
+        world = World(tmp_path, disk=disk)
+        journal = world.open()
+        bury(world, journal, 3)
+        faults.where, faults.fail_syncs = "meta", -1
+        bury(world, journal, 1, first=3)
+        wait(world, 10)
+        faults.where, faults.fail_syncs, faults.fail_reads = "meta.db", 0, 1
+        wait(world, 5)
+        assert journal.unwell is None
+        assert [one.event.id for _, one in journal.dead()] == ["B-0", "B-1", "B-2", "B-3"]
+        journal.close()

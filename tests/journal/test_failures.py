@@ -428,3 +428,60 @@ def test_a_segment_that_cannot_be_unlinked_is_tried_again(faulty: tuple[World, F
     assert journal.first == 4
     assert not path.exists()
     journal.close()
+
+
+def test_what_a_failed_checkpoint_left_in_the_log_is_written(faulty: tuple[World, Faults]) -> None:
+    """It says that segments are gone, and it counts: so they are, and whoever reads on from there knows."""
+    world, faults = faulty
+    journal = handled(world)
+    journal._store.meta._unwritten = 2 << 20
+    faults.where = "meta"
+    written = journal._store.meta._apply
+
+    def fail_from_here(changes: Any) -> None:
+        written(changes)
+        faults.fail_syncs = -1
+
+    journal._store.meta._apply = fail_from_here
+    journal._keeper.retention = 0.0
+    wait(world, 1)
+    journal._store.meta._apply, journal._keeper.retention = written, 3600.0
+    journal.reader("again", 0)
+    kept = journal.head - journal.first
+    faults.fail_syncs = 0
+    wait(world, 3)
+    world.crash(journal)
+    again = world.open(segment_bytes=100_000, retention=3600.0)
+    assert len(frames_of(read_all(again.reader("again")))) == kept
+    again.close()
+
+
+def test_a_meta_db_of_a_former_version_is_not_put_apart_where_there_is_no_room(tmp_path: Path) -> None:
+    with faulty_disk() as (disk, faults):
+        world = World(tmp_path, disk=disk)
+        journal = world.open()
+        journal.reader("h", 0)
+        world.append(journal, b"a", b"b")
+        journal.commit_cursor("h", 1)
+        journal.close()
+        connection = apsw.Connection(str(tmp_path / "0" / "meta.db"))
+        connection.execute("DROP TABLE payloads; VACUUM")
+        connection.close()
+        faults.where, faults.full = "meta.db", True
+        with pytest.raises(ValueError, match="cannot be used"):
+            world.open()
+        faults.full = False
+        again = world.open()
+        assert again.reader("h").position == 1
+        again.close()
+
+
+def test_a_flush_after_the_end_fails(tmp_path: Path) -> None:
+    """Nothing may be written then: the folder may be another journal's."""
+    world = World(tmp_path)
+    journal = world.open()
+    journal.close()
+    failed: list[Any] = []
+    journal.flush().addErrback(failed.append)
+    assert failed
+    world.open().close()

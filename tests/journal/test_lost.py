@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from eventserver.errors import Expired
-from eventserver.intake import Intake
+from eventserver.intake import MOST_GONE, Intake
 
 from .world import World, read_all
 
@@ -132,3 +132,14 @@ def test_the_failure_says_which_frames(world: World) -> None:
     assert failure.check(Expired)
     assert "late never gets frames 0 to 1" in failure.getErrorMessage()
     journal.close()
+
+
+def test_what_is_told_out_of_turn_is_not_forgotten_when_there_is_much(world: World) -> None:
+    """Damage is found far ahead; then the cursor gives up stretch after stretch before that."""
+    intake = Intake(world.open())
+    intake.expired("h", 10_000, 10_010)
+    for number in range(2 * MOST_GONE):
+        intake.expired("h", 10 * number, 10 * number + 5)
+    Handler("h", intake.journal, intake)
+    assert outcomes(intake, [5, 995, 1995, 10_005], ["h"]) == dict.fromkeys([5, 995, 1995, 10_005], "Expired")
+    intake.journal.close()

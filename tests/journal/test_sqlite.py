@@ -613,3 +613,53 @@ def test_how_long_commits_take_is_counted(world: World) -> None:
     assert (buckets["0.001"], buckets["0.1"], buckets["0.25"], buckets["+Inf"]) == (1, 1, 2, 2)
     assert 0.2 <= journal.commit_times.sum < 0.25
     journal.close()
+
+
+def test_a_cursor_that_is_renamed_is_never_on_the_disk_under_neither_name(world: World) -> None:
+    """What is to be written is written at once while other cursors move fast."""
+    journal = world.open()
+    journal.reader("old", 0)
+    world.append(journal, b"a", b"b")
+    journal.commit_cursor("old", 1, [parked("B-0", RECEIVED, handler="old")])
+    journal.close()
+    journal = world.open()
+    fast = journal.reader("fast", 0)
+    world.clock.advance(1)
+    world.append(journal, *[b"x"] * 2000)
+    read_all(fast)
+    journal.commit_cursor("fast", 1500)
+    journal.commit_cursor("fast", journal.committed)
+    world.clock.advance(0.021)
+    journal.rename_cursor("old", "new")
+    world.crash(journal)
+    again = world.open()
+    kept = [(cursor.name, cursor.position, cursor.parked) for cursor in again.cursors() if cursor.name != "fast"]
+    assert kept in ([("new", 1, 1)], [("old", 1, 1)])
+    again.close()
+
+
+@pytest.mark.parametrize("how", ["gone", "damaged"])
+def test_lost_cursors_are_remembered_until_there_are_new_ones(world: World, how: str) -> None:
+    """The first start after that ends early: an address is in use, say."""
+    journal = world.open()
+    journal.reader("h", 0)
+    world.append(journal, b"a", b"b")
+    journal.close()
+    meta = world.folder / "0" / "meta.db"
+    if how == "gone":
+        meta.unlink()
+    else:
+        connection = apsw.Connection(str(meta))
+        connection.execute("UPDATE records SET crc = 0 WHERE kind = 'cursor'")
+        connection.close()
+    first = world.open()
+    world.clock.advance(1)
+    world.crash(first)
+    again = world.open()
+    assert frames_of(read_all(again.reader("h"))) == [b"a", b"b"]
+    world.append(again, b"c")
+    world.clock.advance(1)
+    again.close()
+    last = world.open()
+    assert frames_of(read_all(last.reader("another"))) == [], "a handler that is new begins at the head again"
+    last.close()
