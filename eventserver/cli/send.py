@@ -23,7 +23,7 @@ from eventserver.sending.formats import Format, Origin, format_of
 from eventserver.sending.load import Load, Pace
 from eventserver.sending.reading import Reader
 from eventserver.sending.running import Link, Run
-from eventserver.sending.sources import Lines, Made, Source
+from eventserver.sending.sources import MAX_LINE, Lines, Made, Source
 from eventserver.sending.statistics import Statistics
 from eventserver.sending.targets import Target, parse_target
 
@@ -175,6 +175,9 @@ def _prepare(arguments: argparse.Namespace, target: Target, format: Format, ways
     )
     run = Run(load, reactor, patience=arguments.timeout, duration=arguments.duration)
     if isinstance(source, Lines):
+        if sys.stdin is None:
+            # Its number is some other file's by now.
+            raise WrongOptions(["there is nothing to send: no message, no --count, and standard input is closed"])
         reader.feed = partial(_feed, source, run)
     try:
         links = make_links(arguments.connections, target, format, ways, run, reactor, os.urandom, origin.hostname)
@@ -184,7 +187,10 @@ def _prepare(arguments: argparse.Namespace, target: Target, format: Format, ways
 
 
 def _feed(source: Lines, run: Run, data: bytes) -> None:
+    before = source.truncated
     source.feed(data)
+    for _ in range(source.truncated - before):
+        run.load.statistics.trouble(f"a line of more than {MAX_LINE} was sent without its rest")
     run.pump()
 
 

@@ -32,8 +32,8 @@ class Hub(Shape):
     def undecided(self, connection: DetectingConnection) -> None:
         """The connection is open, and nobody knows what it speaks."""
 
-    def decided(self, connection: DetectingConnection) -> None:
-        """It is known, or the connection is gone."""
+    def decided(self, connection: DetectingConnection, *, goes_on: bool) -> None:
+        """It is known, and another protocol `goes_on` with it; or the connection is gone."""
 
     def speaker(self, address: Any, peer: str, found: str, *, tls: bool) -> Any:
         """The protocol for what was found, `tls` included; None if it is not allowed, which is counted."""
@@ -173,10 +173,10 @@ class DetectingConnection(Protocol):
         self._hub.context.counters.closed[reason] += 1
         self._hub.log.warn(reason, "closed the connection of {peer}: {why}", peer=self._peer, why=why)
 
-    def _let_go(self) -> None:
+    def _let_go(self, *, goes_on: bool = False) -> None:
         self._over = True
         self._buffer = b""
-        self._hub.decided(self)
+        self._hub.decided(self, goes_on=goes_on)
 
     def _become(self, found: str) -> None:
         """Have another protocol take this one's place."""
@@ -187,7 +187,7 @@ class DetectingConnection(Protocol):
             self.abort("protocol", f"it speaks {found}, which is not allowed here")
             return
         # Its place is free before the next protocol takes one.
-        self._let_go()
+        self._let_go(goes_on=True)
         self._inner = inner
         for attribute in ("protocol", "wrappedProtocol"):
             if getattr(self.transport, attribute, None) is self:

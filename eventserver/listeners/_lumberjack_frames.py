@@ -22,6 +22,11 @@ _encode = msgspec.json.Encoder().encode
 _Parser: TypeAlias = Generator[int, bytes, None]
 
 
+#: Data frames and ends of windows that one read may bring, or as many as it has bytes. A data frame of a client that
+#: counts takes two bytes at least, however well it is compressed, and a read has no more than 64 KiB.
+READ_ROOM = 1 << 16
+
+
 class Limits(msgspec.Struct, frozen=True):
     """What a client may send. Sizes in bytes; see `LumberjackOptions`."""
 
@@ -37,10 +42,11 @@ class Window:
     """What has come of the windows of a connection, and what their client is to be told about it.
 
     `frames` are the payloads of one read, `truncated` the indexes of those that were cut, `acks` what is to be said
-    once all of them are safe.
+    once all of them are safe. `room` is how many data frames and ends of windows the read may still bring: a few bytes
+    can unpack to very many of them, and each takes its time.
     """
 
-    __slots__ = ("acks", "fault", "frames", "last", "left", "size", "truncated", "version")
+    __slots__ = ("acks", "fault", "frames", "last", "left", "room", "size", "truncated", "version")
 
     def __init__(self) -> None:
         self.fault: str | None = None
@@ -51,6 +57,7 @@ class Window:
         self.left = 0  # those of them that are still to come
         self.last = 0  # the sequence number of the latest data frame
         self.version = b"2"
+        self.room = READ_ROOM
 
     def fail(self, reason: str) -> None:
         """The connection says something else than Lumberjack."""
@@ -73,10 +80,12 @@ class Window:
 
     def end(self) -> None:
         """All data frames of the window have come."""
+        self._use()
         self.acks.append(ack(self.version, self.last))
 
     def add(self, sequence: int, payload: bytes, cut: bool) -> None:
         """One data frame has come."""
+        self._use()
         if cut:
             self.truncated.append(len(self.frames))
         self.frames.append(payload)
@@ -84,6 +93,11 @@ class Window:
         self.left -= 1
         if not self.left:
             self.end()
+
+    def _use(self) -> None:
+        self.room -= 1
+        if self.room < 0:
+            self.fail("bad_ratio")
 
 
 def ack(version: bytes, sequence: int) -> bytes:
@@ -128,7 +142,7 @@ class Level:
         """Cut the whole JSON frames that follow each other; returns where something else begins."""
         window, limit, size = self._window, self._limits.max_frame, len(data)
         unpack, header = _JSON.unpack_from, _JSON.size
-        frames, left, sequence = window.frames, window.left, window.last
+        frames, left, sequence = window.frames, min(window.left, window.room), window.last
         before = len(frames)
         while left and position + header <= size:
             head, number, length = unpack(data, position)
@@ -139,9 +153,11 @@ class Level:
             frames.append(data[start:end])
             sequence, position = number, end
             left -= 1
-        if len(frames) > before:
-            window.left, window.last = left, sequence
-            if not left:
+        if (taken := len(frames) - before) > 0:
+            window.left -= taken
+            window.room -= taken
+            window.last = sequence
+            if not window.left:
                 window.end()
         return position
 

@@ -128,12 +128,15 @@ class AutoListener(StreamServer):
         """The connection is open, and nobody knows what it speaks."""
         self._undecided[connection] = None
         self._limits.opened(connection.address)
+        self.context.counters.connections += 1
 
-    def decided(self, connection: DetectingConnection) -> None:
-        """It is known, or the connection is gone."""
+    def decided(self, connection: DetectingConnection, *, goes_on: bool) -> None:
+        """It is known, and another protocol `goes_on` with it, and counts it; or the connection is gone."""
         if connection in self._undecided:
             del self._undecided[connection]
             self._limits.closed(connection.address)
+            self.context.counters.connections -= 1
+            self.context.counters.connections_total += not goes_on
             self._check_empty()
 
     def speaker(self, address: Any, peer: str, found: str, *, tls: bool) -> Any:

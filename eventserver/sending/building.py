@@ -84,6 +84,8 @@ class Ways:
             yield "only the mode `packed` can be compressed"
         if (self.headers or self.token is not None) and not target.http:
             yield "--header and --token are for HTTP"
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token):
+            yield "--token: a token is printable ASCII, in one line"
         if (self.shared_key is not None or self.user) and protocol != "fluent":
             yield "--shared-key and --user are for fluent"
         if self.user and self.shared_key is None:

@@ -128,8 +128,10 @@ def _numbered(origin: Origin, number: int | None) -> dict[str, Any]:
 def record_of(origin: Origin, text: str, number: int | None) -> dict[str, Any]:
     """What a log shipper would have read: for the protocols that carry records."""
     found = as_object(text) if number is None else None
-    if found is not None:
-        return found
+    return found if found is not None else _message_of(origin, text, number)
+
+
+def _message_of(origin: Origin, text: str, number: int | None) -> dict[str, Any]:
     return {
         "message": _utf8(text).decode(),
         "hostname": origin.hostname,
@@ -137,6 +139,14 @@ def record_of(origin: Origin, text: str, number: int | None) -> dict[str, Any]:
         "severity": SEVERITIES[origin.severity],
         **_numbered(origin, number),
     }
+
+
+def _packed(more: dict[str, Any], origin: Origin, text: str, number: int | None) -> bytes:
+    """A record in MessagePack; an object that MessagePack cannot hold is its message, as any other text is."""
+    try:
+        return msgspec.msgpack.encode(more | record_of(origin, text, number))
+    except (OverflowError, UnicodeEncodeError, RecursionError):  # over 64 bits, half a surrogate pair, too deep
+        return msgspec.msgpack.encode(more | _message_of(origin, text, number))
 
 
 def _json(origin: Origin, text: str, number: int | None, moment: Moment) -> bytes:
@@ -155,11 +165,11 @@ def _entry(origin: Origin, text: str, number: int | None, moment: Moment) -> byt
     """`[EventTime, record]` (Forward v1): ext type 0 with seconds and nanoseconds, 32 bits each."""
     nanoseconds = moment.nanoseconds
     stamp = (nanoseconds // 10**9).to_bytes(4, "big") + (nanoseconds % 10**9).to_bytes(4, "big")
-    return msgspec.msgpack.encode([msgspec.msgpack.Ext(0, stamp), record_of(origin, text, number)])
+    return b"\x92" + msgspec.msgpack.encode(msgspec.msgpack.Ext(0, stamp)) + _packed({}, origin, text, number)
 
 
 def _msgpack(origin: Origin, text: str, number: int | None, moment: Moment) -> bytes:
-    return msgspec.msgpack.encode({"time": moment.rfc3339, **record_of(origin, text, number)})
+    return _packed({"time": moment.rfc3339}, origin, text, number)
 
 
 def _gelf(origin: Origin, text: str, number: int | None, moment: Moment) -> bytes:

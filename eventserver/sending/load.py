@@ -71,11 +71,12 @@ class Load:
         if not payloads:
             return None
         # What had to wait for the server is late since it was due; what had to wait for our timer is not.
-        due = self.pace.due(taken) if self._behind and self.pace.rate is not None else now
+        rate = self.pace.rate if self._behind else None
+        due, step = (now, 0.0) if rate is None else (self.pace.due(taken), 1 / rate)
         self.statistics.taken += len(payloads)
         self.progress = now
         self._parcels += 1
-        return Parcel(f"{self._run}-{self._parcels}", payloads, due)
+        return Parcel(f"{self._run}-{self._parcels}", payloads, due, step=step)
 
     def rested(self) -> None:
         """Every connection has taken what it could: what is due now and still here waits for the server."""
@@ -107,7 +108,12 @@ class Load:
         """The server has taken so many."""
         self._settle(parcel, count)
         self.statistics.acknowledged += count
-        self.statistics.latencies.add(self._clock() - parcel.due, count)
+        add, waited = self.statistics.latencies.add, self._clock() - parcel.due
+        if not parcel.step:
+            add(waited, count)
+            return
+        for at in range(parcel.settled - count, parcel.settled):
+            add(waited - at * parcel.step)
 
     def refused(self, parcel: Parcel, count: int, reason: str) -> None:
         """So many will never be taken."""

@@ -19,8 +19,9 @@ class Parcel:
     """Events that are sent together.
 
     `key` stays the same when it is sent again, for protocols in which a parcel has a name. `due` is when it was to be
-    sent, in seconds of the reactor's clock. `settled` counts those of `payloads`, from the first on, of which the
-    sender need not think any more. `sent` says that it went out before.
+    sent, in seconds of the reactor's clock, and each payload `step` seconds after the one before. `settled` counts
+    those of `payloads`, from the first on, of which the sender need not think any more. `sent` says that it went out
+    before.
     """
 
     key: str
@@ -28,6 +29,7 @@ class Parcel:
     due: float
     settled: int = 0
     sent: bool = False
+    step: float = 0.0
 
     @property
     def left(self) -> int:

@@ -67,7 +67,8 @@ class Run:
     def start(self, links: Sequence[Link]) -> Deferred[None]:
         """Begin; fires when all is over."""
         self._links = links
-        self.load.statistics.started = self._reactor.seconds()
+        self.load.statistics.started = now = self._reactor.seconds()
+        self.load.pace.rest(now, 0)
         if self._duration is not None:
             self._later("duration", self._duration, self.end_source)
         self._later("look", _LOOK, self._look)

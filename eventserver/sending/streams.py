@@ -122,8 +122,10 @@ class StreamLink:
         if parcel.left == 1:
             self._load.refused(parcel, 1, reason)
             return
+        due, step = parcel.due, parcel.step
         ones = enumerate(parcel.payloads[parcel.settled :])
-        self._again.extendleft(reversed([Parcel(f"{parcel.key}.{at}", [payload], parcel.due) for at, payload in ones]))
+        singles = [Parcel(f"{parcel.key}.{at}", [payload], due + at * step) for at, payload in ones]
+        self._again.extendleft(reversed(singles))
 
     def _gone(self, _: None, parcel: Parcel) -> None:
         """The system has all of the parcel."""
@@ -136,7 +138,8 @@ class StreamLink:
 
     def _hear(self, connection: Connection, data: bytes) -> None:
         try:
-            self._take(self._session.receive(data), connection)
+            heard = self._session.receive(data)
+            self._take(heard, connection)
         except BadAnswer as error:
             connection.abort()
             self._bad_answer(str(error))
@@ -146,7 +149,9 @@ class StreamLink:
             self._owner.fatal(str(error))
             return
         self._useful = True
-        self._load.alive()
+        # A greeting, or that the same is to be sent again, moves nothing: that can go on for ever.
+        if any(one.wait is None and not one.reply for one in heard):
+            self._load.alive()
         if self._session.over:
             connection.close()
         self._owner.pump()

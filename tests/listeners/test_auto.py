@@ -376,6 +376,18 @@ def test_a_silent_peer_may_stay(bench: Bench) -> None:
     assert len(bench.found) == 1
 
 
+def test_peers_of_which_nothing_is_known_are_counted_too(bench: Bench, tls: TlsOptions) -> None:
+    bench.start({"tls": tls})
+    silent, speaking = bench.connect(), bench.connect()
+    assert (bench.counters.connections, bench.counters.connections_total) == (2, 0)
+    speaking.send(b"hello\n")
+    assert (bench.counters.connections, bench.counters.connections_total) == (2, 1)
+    silent.send(b"\x16\x03")
+    assert (bench.counters.connections, bench.counters.connections_total) == (2, 1)
+    silent.lose()
+    assert (bench.counters.connections, bench.counters.connections_total) == (1, 2)
+
+
 def test_a_silent_peer_may_go_if_a_setting_says_so(bench: Bench) -> None:
     peer = bench.start({"idle_timeout": Duration(60)}).connect()
     bench.wait(60)

@@ -250,6 +250,20 @@ def test_anything_may_come(chunks: list[bytes]) -> None:
     assert len(session._outer._body) <= 20
 
 
+@pytest.mark.parametrize("small", [
+    compressed(window(5000) + json_frame(0, b"") * 5000),
+    compressed((window(1) + json_frame(0, b"")) * 2000),
+    compressed(window(0) * 5000),
+    compressed(b"1W" + struct.pack(">I", 5000) + (b"1D" + bytes(8)) * 5000),
+], ids=["frames", "small windows", "empty windows", "pairs"])  # fmt: skip
+def test_a_read_does_not_unpack_to_frames_without_end(small: bytes) -> None:
+    session = Session(Limits(20, 1000, 5000, 5, 1 << 20, 200.0))
+    received = session.feed((small * (60_000 // len(small)))[:65536])
+    assert session.fault == "bad_ratio"
+    assert received is not None
+    assert len(received.frames) <= 65537
+
+
 @given(st.binary(max_size=300))
 def test_anything_may_be_compressed(inside: bytes) -> None:
     Session(LIMITS).feed(compressed(inside) + b"2C" + struct.pack(">I", len(inside)) + inside)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from twisted.internet.task import Clock
 
-from eventserver.cli.main import main
+from eventserver.cli.main import _parser, main
+from eventserver.sending.sources import Lines
 
 
 @pytest.mark.parametrize(("words", "said"), [
@@ -24,6 +26,7 @@ from eventserver.cli.main import main
     ("--to gelf+tcp:localhost:1 --compress gzip", "can be packed with nothing"),
     ("--to tls:localhost:1 --ca /nowhere", "/nowhere: No such file or directory"),
     ("--to tls:localhost:1 --cert x", "a certificate and its key go together"),
+    ("--to http://localhost:1 --token t\u00f6ken", "--token: a token is printable ASCII"),
     ("--to http://localhost:1 --token file:/nowhere", "/nowhere: No such file or directory"),
 ])  # fmt: skip
 def test_what_does_not_fit_together(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,3 +59,20 @@ def test_a_secret_can_be_in_a_file(tmp_path: Path) -> None:
     file.write_bytes(b"\xff")
     with pytest.raises(ValueError, match="no text"):
         _secret(f"file:{file}")
+
+
+def test_a_closed_standard_input_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["send", "--to", "relp:localhost:1"]) == 2
+    assert "standard input is closed" in capsys.readouterr().err
+
+
+def test_a_line_that_was_cut_is_in_the_report() -> None:
+    from eventserver.cli.send import _feed, prepare
+
+    prepared = prepare(_parser().parse_args(["send", "--to", "unix:/nowhere"]), Clock())
+    source = prepared.run.source
+    assert isinstance(source, Lines)
+    source._more = lambda: None  # nobody reads
+    _feed(source, prepared.run, b"x" * (1 << 20) + b"more\ny\n")
+    assert prepared.run.load.statistics.problems == {"a line of more than 1 MiB was sent without its rest": 1}

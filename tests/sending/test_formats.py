@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,6 +59,16 @@ def test_metrics_are_metrics(name: str, number: int) -> None:
 def test_any_bytes_of_a_line_can_be_written_in_any_format(raw: bytes, number: int | None) -> None:
     for format in (*FORMATS.values(), *RECORDS.values()):
         format.render(ORIGIN, raw.decode(errors="surrogateescape"), number, Moment(NOW))
+
+
+@pytest.mark.parametrize("line", [
+    b'{"a": 123456789012345678901234567890}', b'{"a": "\\ud800"}', b'{"a": "\xff"}', b'{"a":' * 900 + b"1" + b"}" * 900,
+])  # fmt: skip
+def test_an_object_that_messagepack_cannot_hold_is_a_message(line: bytes) -> None:
+    for format in (RECORDS["fluent"], FORMATS["msgpack"]):
+        packed = format.render(ORIGIN, line.decode(errors="surrogateescape"), None, Moment(NOW))
+        assert b"a" in packed
+        assert msgspec.msgpack.decode(packed)
 
 
 @pytest.mark.parametrize("name", ["json", "gelf", "cloudevents"])

@@ -216,6 +216,31 @@ def test_a_server_that_asks_for_time_gets_it_and_the_same_request_again() -> Non
     assert (world.statistics.acknowledged, world.statistics.resent) == (3, 3)
 
 
+def test_a_server_that_only_asks_for_time_is_given_up() -> None:
+    world = World(http, count=3)
+    world.start()
+    for _ in range(40):
+        if world.wire.said():
+            world.wire.say(b"HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n")
+        world.clock.pump([0.25] * 4)
+    assert world.over
+    assert world.run.gave_up
+    assert world.statistics.lost == 3
+
+
+def test_a_server_that_opens_sessions_and_acknowledges_nothing_is_given_up() -> None:
+    world = World(relp, count=3)
+    world.start()
+    for _ in range(200):
+        if world.over:
+            break
+        world.wire.say(OPENED)
+        world.wire.end()
+        world.clock.pump([0.25] * 24)
+    assert world.over
+    assert world.run.gave_up
+
+
 def test_a_connection_that_is_closed_after_each_response_is_made_again_at_once() -> None:
     world = World(http, count=8)
     wire = world.start()
@@ -351,6 +376,27 @@ def test_events_that_had_to_wait_for_the_server_are_late_since_they_were_due() -
     wire.say(acknowledge(4, 1))
     assert world.statistics.latencies.count == 3
     assert world.statistics.latencies.percentile(1) > 1.7
+
+
+def test_events_that_wait_together_are_each_late_since_their_own_time() -> None:
+    world = World(lambda: relp(1000), count=11, rate=10.0, batch=100)
+    wire = world.start()
+    world.clock.pump([0.1] * 11)
+    wire.say(OPENED)  # a second late, for the first of them
+    assert len(messages(wire)) == 11
+    for number in range(2, 13):
+        wire.say(acknowledge(number, 1))
+    latencies = world.statistics.latencies
+    assert (latencies.count, latencies.largest) == (11, pytest.approx(1.1))
+    assert latencies.percentile(50) == pytest.approx(0.6, rel=0.02)
+    assert latencies.percentile(1) == pytest.approx(0.1, rel=0.02)
+
+
+def test_the_time_before_the_start_is_not_made_up_for() -> None:
+    world = World(plain, count=None, rate=10.0)
+    world.clock.advance(3)
+    world.start()
+    assert world.statistics.taken == 1
 
 
 def test_ctrl_c_takes_no_more_and_waits_for_what_was_sent_and_a_second_one_does_not() -> None:
