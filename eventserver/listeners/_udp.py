@@ -29,9 +29,9 @@ from eventserver.thinned_log import ThinnedLog
 #: turn. Of datagrams full of the shortest lines a decoder may make two hundred times their bytes.
 DRAIN = 512
 DRAIN_BYTES = 1 << 18
-#: After a wake-up that found fewer datagrams than SMALL, which is nearly all that one reads, the socket is left alone for
-#: PAUSE seconds, so that more come together: a wake-up costs as much as fifty datagrams. The first one after a silence
-#: never waits. Only with a buffer of at least PAUSE_BUFFER bytes, which a burst does not fill in that time.
+#: After a wake-up that found fewer datagrams than SMALL, which is nearly all that one reads, the socket is left alone
+#: for PAUSE seconds, so that more come together: a wake-up costs as much as fifty datagrams. The first one after a
+#: silence never waits. Only with a buffer of at least PAUSE_BUFFER bytes, which a burst does not fill in that time.
 SMALL = 480
 PAUSE = 0.004
 PAUSE_BUFFER = 2 << 20
