@@ -319,7 +319,8 @@ class Delivery(Ending):
         caller, started = self._caller, self._seconds()
         well = caller.call_one(items) if self._lanes == 1 or len(items) == 1 else caller.call(items, self._lanes)
         seconds = self._seconds() - started
-        if count > 1 or seconds > SLICE:
+        # At a limit of one no call has more, and it would stay there for good.
+        if count > 1 or seconds > SLICE or self._size.limit == 1:
             self._size.took(count, seconds)
         if well and self._failures.calm and self._attempting is None and self._started:
             self._calling = False

@@ -182,6 +182,24 @@ def test_piles_are_sized_so_that_a_call_takes_about_ten_milliseconds(world: Worl
     assert all(5 <= len(pile) <= 20 for pile in recorder.piles[1:-1])
 
 
+def test_after_a_call_that_took_very_long_piles_grow_again(world: World) -> None:
+    """A machine that stood still for a moment: piles of one must not stay."""
+
+    class Once(Recorder):
+        def handle(self, pile: list[Any]) -> None:
+            super().handle(pile)
+            world.clock.rightNow += 0.0 if len(self.piles) > 1 else 5.0
+
+    recorder = Once()
+    world.add(recorder)
+    world.put(*map(str, range(1000)))
+    for _ in range(20):
+        world.clock.advance(0)
+    assert len(recorder.done) == 1000
+    assert len(recorder.piles[1]) == 1
+    assert max(map(len, recorder.piles)) >= 128
+
+
 def test_a_decoder_that_raises_loses_nothing(world: World, logged_failures: Any) -> None:
     class Broken:
         def decode(self, batch: Any) -> Any:
