@@ -101,6 +101,7 @@ class ReadingLoop(asyncio.SelectorEventLoop):
         self.reading = ReadingSelector()
         super().__init__(self.reading)
 
+    # The signatures are looser than asyncio's, which differ by version: whatever comes is handed on as it is.
     def call_soon(self, *args: Any, **kwargs: Any) -> asyncio.Handle:  # type: ignore[override]
         self.reading.stirred = True
         return super().call_soon(*args, **kwargs)

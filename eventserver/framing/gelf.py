@@ -112,6 +112,7 @@ class GelfFramer(Framer):
         if self._dead:
             return frames
         kind: type[LinesFramer | NulFramer] = NulFramer if ending == b"\0" else LinesFramer
+        # The type checker does not see that both take options of their own class.
         inner = self._inner = kind(kind.Options(max_frame=self._limit, oversize=self._oversize))  # type: ignore[arg-type]
         found = inner.feed(data[at:] if skipping else held + data)
         for fault in inner.faults:
