@@ -201,16 +201,21 @@ def _room_for_dead(deliveries: Mapping[str, Delivery]) -> None:
 
 def _build_handlers(parts: Parts, decoders: Decoders, answered: Mapping[str, str], problems: list[str]) -> None:
     raw_listeners: set[str] = set()
+    made: list[tuple[IHandler, Callable[[], None]]] = []
     for handler in parts.settings.handlers.values():
         replies_to = frozenset(listener for listener, name in answered.items() if name == handler.name)
         try:
-            built = _build_handler(parts, handler, decoders, replies_to)
+            built, join = _build_handler(parts, handler, decoders, replies_to)
         except Exception as error:
             problems.append(f"handler.{handler.name}: {_said(error)}")
             continue
+        made.append((built, join))
         if handler.raw or built.wants_raw:
             raw_listeners |= {listener for listener, _ in decoders if handler.gets_from(listener)}
     parts.decoding.raw_listeners = frozenset(raw_listeners)
+    # Those that take events come first: whoever writes events as JSON then has them, and need not read the frames.
+    for _, join in sorted(made, key=lambda one: one[0].wants == "frames"):
+        join()
 
 
 def _build_listeners(parts: Parts, answered: Mapping[str, str], problems: list[str]) -> None:
@@ -290,7 +295,8 @@ def _build_handler(
     settings: HandlerSettings,
     decoders: Mapping[tuple[str, str], IDecoder],
     replies_to: frozenset[str],
-) -> IHandler:
+) -> tuple[IHandler, Callable[[], None]]:
+    """The handler, and what gives it its loop. Raises `ValueError` for settings that it does not accept."""
     counters = HandlerCounters()
     delivery: Delivery | None = None
 
@@ -320,19 +326,23 @@ def _build_handler(
         raise ValueError("needs the asyncio reactor (twistd --reactor=asyncio, the default)")
     options = delivery_options(settings, handler, parts.journal.max_bytes)
     select = Pipeline(settings.match, steps) if context.needs_events else None
-    delivery = parts.add_delivery(
-        settings.name,
-        handler,
-        options,
-        counters,
-        listeners=settings.listeners,
-        select=select,
-        reply=parts.connections.reply if replies_to else None,
-        position=journaling.start_of(parts.journal, settings),
-    )
-    if parts.replays is not None:
-        parts.replays.add_handler(settings.name, delivery, options, settings.listeners, select)
-    return handler
+
+    def join() -> None:
+        nonlocal delivery
+        delivery = parts.add_delivery(
+            settings.name,
+            handler,
+            options,
+            counters,
+            listeners=settings.listeners,
+            select=select,
+            reply=parts.connections.reply if replies_to else None,
+            position=journaling.start_of(parts.journal, settings),
+        )
+        if parts.replays is not None:
+            parts.replays.add_handler(settings.name, delivery, options, settings.listeners, select)
+
+    return handler, join
 
 
 def delivery_options(settings: HandlerSettings, handler: IHandler, max_bytes: int) -> DeliveryOptions:

@@ -352,7 +352,8 @@ class Entry(msgspec.Struct, eq=False):
     """A batch in a journal. `end` is the position behind its last frame, `size` the bytes it counts for.
 
     `readers_left` is the number of cursors that have yet to pass it. `events` is where delivery keeps what the batch
-    decodes to, for the handlers that come later; `columns` has values of their fields that a `match` looked at.
+    decodes to, for the handlers that come later; `columns` has values of their fields that a `match` looked at, and
+    `distinct` the different values of such a column, or None where there are too many.
     """
 
     end: int
@@ -361,6 +362,7 @@ class Entry(msgspec.Struct, eq=False):
     readers_left: int = 0
     events: list[Event] | None = None
     columns: dict[str, list[Any]] | None = None
+    distinct: dict[str, list[Any] | None] | None = None
 
     @property
     def first(self) -> int:

@@ -19,6 +19,10 @@ _GET: Any = dict.get
 _FIELDS = attrgetter("fields")
 #: Of an entry, the fields whose values are remembered.
 _MOST_COLUMNS = 16
+#: A condition is asked for each different value of a field instead of each event, where on average as many have one.
+_ALIKE = 4
+#: Values of these types that are equal are the same for every expression; 1, 1.0 and True might not be.
+_TELLING = {str, int, type(None)}
 
 
 class Decoding:
@@ -77,23 +81,45 @@ class Decoding:
     def matching(self, entry: Entry, events: list[Event], match: Match) -> list[Event]:
         """Those of an entry's events for which a condition holds.
 
-        Where that depends on a few fields, their values are looked up once for all handlers.
+        Where that depends on a few fields, their values are looked up once for all handlers; where it depends on one,
+        of which many events have the same value, it is asked once for each value.
         """
         names = match.values
         if not names or entry.events is not events:
             return match.select(events)
         columns = entry.columns
         if columns is None:
-            columns = entry.columns = {}
+            columns, entry.distinct = {}, {}
+            entry.columns = columns
         try:
             for name in names:
                 if name not in columns and len(columns) < _MOST_COLUMNS:
                     columns[name] = list(map(_GET, map(_FIELDS, events), repeat(name)))
+            if len(names) == 1 and (found := self._by_values(entry, events, match)) is not None:
+                return found
             indexes = match.columns(columns)
         except TypeError:
             # Fields that are no plain dictionary.
             indexes = None
         return match.select(events) if indexes is None else [events[index] for index in indexes]
+
+    def _by_values(self, entry: Entry, events: list[Event], match: Match) -> list[Event] | None:
+        """`matching` for a condition on one field, by its different values; None if these are too many."""
+        [name] = match.values
+        columns, distinct = entry.columns, entry.distinct
+        if columns is None or distinct is None or name not in columns:
+            return None
+        if name not in distinct:
+            distinct[name] = _distinct(columns[name])
+        values = distinct[name]
+        indexes = None if values is None else match.columns({name: values})
+        if values is None or indexes is None:
+            return None
+        if len(indexes) == len(values):
+            return events
+        wanted = {values[index] for index in indexes}
+        # Most handlers of many want nothing of most batches.
+        return [event for event, value in zip(events, columns[name], strict=True) if value in wanted] if wanted else []
 
     def json_lines(self, batches: Sequence[Batch]) -> bytes:
         """What the encoder `json` writes for the events of the batches, without making the events where possible."""
@@ -148,6 +174,16 @@ class Decoding:
         # What every handler has passed goes first, and for nothing; entries are passed about in order.
         while kept and (self._kept_bytes > self._max_bytes or not kept[0].readers_left):
             oldest = kept.popleft()
-            oldest.events = oldest.columns = None
+            oldest.events = oldest.columns = oldest.distinct = None
             self._kept_by_id.pop(oldest.batch.id, None)
             self._kept_bytes -= oldest.size
+
+
+def _distinct(column: list[Any]) -> list[Any] | None:
+    """The different values of a column, if these are few and of types that tell them apart."""
+    try:
+        values = set(column)
+    except TypeError:
+        return None
+    few = len(values) * _ALIKE <= len(column)
+    return list(values) if few and _TELLING.issuperset(map(type, column)) else None

@@ -7,18 +7,20 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.logger import LogEvent, Logger
 
 from eventserver.decoders.json import JsonDecoder
 from eventserver.decoders.text import TextDecoder
 from eventserver.delivery import Decoding
 from eventserver.encoders import JsonEncoder
-from eventserver.event import Batch, size_of
+from eventserver.event import Batch, Event, size_of
 from eventserver.interfaces import Entry
 from eventserver.matching import Match
 from eventserver.steps import Pipeline, Set
 from eventserver.testing.decoders import batch
-from tests.delivery.world import Recorder, World
+from tests.delivery.world import START, Recorder, World
 
 to_json = JsonEncoder(JsonEncoder.Options()).encode_lines
 
@@ -182,6 +184,49 @@ def test_the_values_that_matches_look_at_are_looked_up_once_for_all_handlers() -
     assert decoding.matching(entry, odd, Match("z == 1")) == odd
     entry.events, entry.columns = events, {f"x{number}": [] for number in range(16)}
     assert decoding.matching(entry, events, Match("n >= 8")) == events[8:]
+
+
+@given(
+    st.lists(
+        st.one_of(st.sampled_from(["a", "b", "", None, 0, 1, 2]), st.sampled_from([1.0, True, float("nan"), [1], "c"])),
+        max_size=3,
+    ),
+    st.lists(st.integers(0, 2), max_size=40),
+    st.sampled_from(
+        ['n == "a"', 'n != "a"', "n >= 1", "n", "not n", "n in ['a', 1]", 'lower(n) == "b"', "n + 1 == 2", "n == 1.0"]
+    ),
+)
+def test_a_condition_that_is_asked_for_each_different_value_finds_the_same(
+    values: list[Any], picks: list[int], text: str
+) -> None:
+    decoding = Decoding(lambda batch: Selecting())
+    chosen = [values[pick % len(values)] for pick in picks] if values else []
+    events = [
+        Event(f"B-{number}", START, START, "l", "p", "t", "", {} if value is None else {"n": value})
+        for number, value in enumerate(chosen)
+    ]
+    entry = entry_of(rows(*range(len(events))), readers_left=3)
+    entry.events = events
+    match = Match(text)
+    assert decoding.matching(entry, events, match) == match.select(events)
+    assert decoding.matching(entry, events, match) == match.select(events)
+
+
+def test_a_condition_is_asked_once_for_each_different_value_of_many_events() -> None:
+    class Asked(Match):
+        asked = 0
+
+        def columns(self, columns: Mapping[str, Sequence[Any]]) -> list[int] | None:
+            self.asked += len(columns["n"])
+            return super().columns(columns)
+
+    decoding = Decoding(lambda batch: Selecting())
+    entry = entry_of(rows(*[number % 5 for number in range(100)]), readers_left=2)
+    events = decoding.events(entry)
+    for text, found in (("n >= 3", 40), ("n == 7", 0), ("n < 9", 100)):
+        match = Asked(text)
+        assert len(decoding.matching(entry, events, match)) == found
+        assert match.asked == 5
 
 
 def test_a_decoder_that_raises_when_it_selects_is_asked_for_all_events() -> None:

@@ -1,0 +1,62 @@
+"""How the parts of a server are put together: which handler comes first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+
+from eventserver import building
+from eventserver.decoders.text import TextDecoder
+from eventserver.event import Batch, Event
+from eventserver.settings import from_mapping
+
+FILE = {"type": "file"}
+FUNCTION = {"call": "tests.service.test_wiring:handle"}
+
+seen: list[str] = []
+
+
+def handle(event: Event) -> None:
+    seen.append(event.message)
+
+
+@pytest.mark.parametrize("names", [("writes", "looks"), ("looks", "writes")])
+def test_events_that_one_handler_takes_are_written_by_those_that_could_do_without(
+    names: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+
+    class Counting(TextDecoder):
+        def decode(self, batch: Batch) -> list[Event]:
+            decoded.append(len(batch.frames))
+            return super().decode(batch)
+
+        def json_lines(self, batch: Batch) -> bytes | None:
+            raise AssertionError("the frames were read once more")
+
+    monkeypatch.setattr("eventserver.decoders.text.TextDecoder.decode", Counting.decode)
+    monkeypatch.setattr("eventserver.decoders.text.TextDecoder.json_lines", Counting.json_lines)
+    tables = {"writes": {**FILE, "path": str(tmp_path / "out")}, "looks": FUNCTION}
+    reactor = MemoryReactorClock()
+    settings = from_mapping(
+        {
+            "listener": {"l": {"endpoints": ["tcp:5140"], "decoder": "text"}},
+            "handler": {name: tables[name] for name in names},
+        }
+    )
+    parts = building.build(settings, reactor)
+    for delivery in parts.deliveries.values():
+        delivery.handler.start()
+        delivery.start()
+    [listener] = parts.listeners
+    listener.startService()
+    protocol = reactor.tcpServers[0][1].buildProtocol(None)
+    protocol.makeConnection(StringTransport())
+    seen.clear()
+    protocol.dataReceived(b"one\ntwo\n")
+    assert seen == ["one", "two"]
+    assert [line.count('"message":') for line in (tmp_path / "out").read_text().splitlines()] == [1, 1]
+    assert decoded == [2]
+    parts.deliveries["writes"].handler.reopen()  # That closes it, here and now.
