@@ -28,16 +28,17 @@ def test_events_that_one_handler_takes_are_written_by_those_that_could_do_withou
 ) -> None:
     decoded: list[int] = []
 
-    class Counting(TextDecoder):
-        def decode(self, batch: Batch) -> list[Event]:
-            decoded.append(len(batch.frames))
-            return super().decode(batch)
+    real = TextDecoder.decode
 
-        def json_lines(self, batch: Batch) -> bytes | None:
-            raise AssertionError("the frames were read once more")
+    def counting(decoder: TextDecoder, batch: Batch) -> list[Event]:
+        decoded.append(len(batch.frames))
+        return real(decoder, batch)
 
-    monkeypatch.setattr("eventserver.decoders.text.TextDecoder.decode", Counting.decode)
-    monkeypatch.setattr("eventserver.decoders.text.TextDecoder.json_lines", Counting.json_lines)
+    def refuse(decoder: TextDecoder, batch: Batch) -> bytes | None:
+        raise AssertionError("the frames were read once more")
+
+    monkeypatch.setattr(TextDecoder, "decode", counting)
+    monkeypatch.setattr(TextDecoder, "json_lines", refuse)
     tables = {"writes": {**FILE, "path": str(tmp_path / "out")}, "looks": FUNCTION}
     reactor = MemoryReactorClock()
     settings = from_mapping(
