@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -50,12 +51,12 @@ def first_time(name):
 
 
 def rows(folder: Path) -> list[tuple[str, int]]:
-    with sqlite3.connect(folder / "orders.db") as database:
+    with closing(sqlite3.connect(folder / "orders.db")) as database:
         return database.execute("SELECT customer, cents FROM orders ORDER BY customer, cents").fetchall()
 
 
 def sums(folder: Path) -> dict[str, int]:
-    with sqlite3.connect(folder / "orders.db") as database:
+    with closing(sqlite3.connect(folder / "orders.db")) as database:
         return dict(database.execute("SELECT name, cents FROM customers").fetchall())
 
 

@@ -27,6 +27,13 @@ def _pem(key: ec.EllipticCurvePrivateKey, encryption: KeySerializationEncryption
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
 
+def _signs_certificates() -> x509.KeyUsage:
+    allowed = {"key_cert_sign", "crl_sign"}
+    names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+    names += ("key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
+    return x509.KeyUsage(**{name: name in allowed for name in names})
+
+
 class Authority:
     """A certificate authority in a folder: `ca` is its certificate's path."""
 
@@ -64,7 +71,12 @@ class Authority:
             .not_valid_before(now - dt.timedelta(hours=1))
             .not_valid_after(now + dt.timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            # RFC 5280 wants these (4.2.1.1 to 4.2.1.3); Python 3.13 and later insist.
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
+        if ca:
+            builder = builder.add_extension(_signs_certificates(), critical=True)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
