@@ -9,6 +9,7 @@ One layer only: what comes out is never unpacked again. Concatenated gzip member
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -23,8 +24,8 @@ RATIO_AFTER = 64 << 10
 #: twenty bytes can be one.
 _ZLIB_STEP = 4 << 10
 #: Bytes of zstd that are unpacked at a time. Four bytes can be a block of 128 KiB (RFC 8878, section 3.1.1.2), and the
-#: library has no limit for its output: so this is 2 MiB at most.
-_ZSTD_STEP = 64
+#: library has no limit for its output: so this is 4 MiB at most.
+_ZSTD_STEP = 128
 #: The largest window of zstd that is accepted: RFC 8878, section 3.1.1.1.2, recommends that decoders support 8 MiB.
 _ZSTD_WINDOW = 8 << 20
 
@@ -48,6 +49,10 @@ class _Unpacker(Protocol):
     def left(self) -> int:
         """How many of the bytes that it was given last have not been looked at yet."""
 
+    @property
+    def ended(self) -> int:
+        """How many members (gzip) or frames (zstd) came before the one that is read."""
+
     def steps(self, data: bytes) -> Iterator[bytes]:
         """What `data` brings. Raises `BadCompression`."""
 
@@ -63,7 +68,7 @@ class _Zlib:
         self._members = members
         self._inner = zlib.decompressobj(wbits)
         self._begun = False
-        self.left = 0
+        self.left = self.ended = 0
 
     def steps(self, data: bytes) -> Iterator[bytes]:
         for start in range(0, len(data), _ZLIB_STEP):
@@ -76,6 +81,7 @@ class _Zlib:
                 if not self._members:
                     raise BadCompression("there are bytes behind the end of the compressed body")
                 self._inner = zlib.decompressobj(self._wbits)
+                self.ended += 1
             self._begun = True
             try:
                 piece = self._inner.decompress(data, STEP)
@@ -100,6 +106,10 @@ class _Deflate:
     def left(self) -> int:
         return 0 if self._inner is None else self._inner.left
 
+    @property
+    def ended(self) -> int:
+        return 0
+
     def steps(self, data: bytes) -> Iterator[bytes]:
         if self._inner is None:
             self._head += data
@@ -122,7 +132,7 @@ class _Zstd:
         self._error = module.ZstdError
         self._new: Callable[[], Any] = module.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj
         self._inner: Any = None
-        self.left = 0
+        self.left = self.ended = 0
 
     def steps(self, data: bytes) -> Iterator[bytes]:
         for start in range(0, len(data), _ZSTD_STEP):
@@ -138,6 +148,7 @@ class _Zstd:
                 piece = b""
                 if self._inner.eof:
                     piece, self._inner = self._inner.unused_data, None
+                    self.ended += 1
 
     def complete(self) -> bool:
         return self._inner is None
@@ -168,13 +179,17 @@ def encodings() -> tuple[str, ...]:
 
 
 class Decompressor:
-    """Unpacks one body as it comes."""
+    """Unpacks one body as it comes.
 
-    def __init__(self, encoding: str, max_bytes: int, max_ratio: float = 200) -> None:
+    `max_members` is for bodies that come in one piece: however little members unpack to, each takes its time.
+    """
+
+    def __init__(self, encoding: str, max_bytes: int, max_ratio: float = 200, *, max_members: float = math.inf) -> None:
         """Raises `LookupError` for an encoding that is not among `encodings()` (`x-gzip` is gzip)."""
         self._unpacker = _unpacker(encoding)
         self._max_bytes = max_bytes
         self._max_ratio = max_ratio
+        self._max_members = max_members
         self._read = self._written = 0
 
     def feed(self, data: bytes) -> bytes:
@@ -185,6 +200,8 @@ class Decompressor:
             self._written += len(piece)
             if self._written > self._max_bytes:
                 raise TooLarge(f"the body unpacks to more than {self._max_bytes} bytes")
+            if self._unpacker.ended >= self._max_members:
+                raise TooLarge(f"the body has more than {self._max_members:g} members")
             read = self._read - self._unpacker.left
             if self._written > RATIO_AFTER and self._written > self._max_ratio * read:
                 raise TooLarge(f"the body unpacks to more than {self._max_ratio:g} times its size", ratio=True)

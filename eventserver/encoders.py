@@ -136,6 +136,23 @@ class RawEncoder:
         return [frame for batch in batches for frame in batch.frames]
 
 
+def one_a_frame(events: Sequence[Event]) -> Sequence[Event]:
+    """The events, of several that one frame gave only the first: for what writes the frame itself.
+
+    Those of one frame follow one another.
+    """
+    if not any("." in event.id for event in events):
+        return events
+    found: list[Event] = []
+    before = ""
+    for event in events:
+        frame = event.id.partition(".")[0]
+        if frame != before:
+            found.append(event)
+        before = frame
+    return found
+
+
 def _raw(event: Event) -> bytes:
     try:
         raw = event.raw_bytes

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from types import TracebackType
 from typing import Any
 
 from twisted.application.service import IService
@@ -90,6 +91,8 @@ def makeService(options: Options) -> IService:
                 if nodaemon:
                     raise SystemExit(1)
                 # A daemon tells the process that waits for it with an exception; anything else leaves that waiting.
+                # Its log has the reasons already, and needs no traceback besides.
+                sys.excepthook = say_nothing_of_cannot_start
                 raise CannotStart("it cannot start; the log says why")
             self.started.addErrback(give_up, reactor)
 
@@ -120,6 +123,12 @@ def stop_once() -> None:
 
 class CannotStart(EventServerError):
     """The server cannot start; every reason is in the log."""
+
+
+def say_nothing_of_cannot_start(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What the interpreter does with an exception that nobody caught, but for this one."""
+    if not issubclass(kind, CannotStart):
+        sys.__excepthook__(kind, error, trace)
 
 
 def report(failure: Failure) -> None:

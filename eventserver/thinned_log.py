@@ -25,6 +25,10 @@ class ThinnedLog:
         self._logged: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
 
+    def info(self, reason: str, message: str, **values: Any) -> None:
+        """Log `message`, a format of the values, as a matter of course."""
+        self._say(LogLevel.info, reason, message, values)
+
     def warn(self, reason: str, message: str, **values: Any) -> None:
         """Log `message`, a format of the values, as a warning. `reason` is one of a few words of ours."""
         self._say(LogLevel.warn, reason, message, values)

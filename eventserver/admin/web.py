@@ -16,15 +16,14 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall
-from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel, Request
+from twisted.web.http import Request
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import NOT_DONE_YET
 
 from eventserver.admin.control import MAX_BODY, VERSION, Control, Reply
+from eventserver.web_site import OneRequest, SmallSite
 
 #: Seconds from the connection to the end of the headers, and from there to the end of the answer.
 HEAD_TIMEOUT = 10
@@ -207,71 +206,24 @@ def _broken(request: Request, failure: Failure | None = None) -> Answer:
     return 500, _PLAIN, b"internal error; see the log\n"
 
 
-class _Channel(HTTPChannel):
-    """One connection: one request within its deadlines, with a body only where that is used, and a small one."""
+class _Channel(OneRequest):
+    """One connection: a body is used by the control API alone, and is a small one."""
 
-    maxHeaders = 100
-    _deadline: IDelayedCall | None = None
-    _takes_body = False
+    head_timeout = HEAD_TIMEOUT
+    answer_timeout = ANSWER_TIMEOUT
 
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        self._set_deadline(HEAD_TIMEOUT)
-
-    def allHeadersReceived(self) -> None:
-        if self.length == 0:
-            self._set_deadline(ANSWER_TIMEOUT)
-            super().allHeadersReceived()
-            return
+    def wants_body(self) -> bool:
+        """Whether it is for the control API, and not too large."""
         length: int | None = self.length
-        if self.factory.takes_bodies and self._command == b"POST" and _is_api(self._path) and length is not None:
-            self._takes_body = length <= MAX_BODY
-        if self._takes_body:
-            self._set_deadline(HEAD_TIMEOUT)
-            super().allHeadersReceived()
-            return
-        self._set_deadline(ANSWER_TIMEOUT)
-        # A body is neither read nor kept. (Twisted would put it into memory, or into a temporary file.)
-        assert self.transport is not None
-        self.transport.write(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-        self.loseConnection()
-
-    def rawDataReceived(self, data: bytes) -> None:
-        """What comes after the headers is dropped, unless it is a body that is used."""
-        if self._takes_body:
-            super().rawDataReceived(data)
-
-    def allContentReceived(self) -> None:
-        self._takes_body = False
-        self._set_deadline(ANSWER_TIMEOUT)
-        super().allContentReceived()
-
-    def checkPersistence(self, request: Request, version: bytes) -> bool:
-        """Every connection ends with its answer: who asks every 15 s gains nothing by keeping it."""
-        request.responseHeaders.setRawHeaders("connection", ["close"])
-        return False
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
-        super().connectionLost(reason)
-        self.factory.open_channels.discard(self)
-
-    def _set_deadline(self, seconds: float) -> None:
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
-        self._deadline = self.factory.reactor.callLater(seconds, self.forceAbortClient)
+        wanted = self.factory.takes_bodies and self._command == b"POST" and _is_api(self._path)
+        return bool(wanted) and length is not None and length <= MAX_BODY
 
 
-class AdminSite(Site):
+class AdminSite(SmallSite):
     """The factory of the admin endpoint.
 
     `hosts` are the names that a `Host` header may have (lower case, without port and brackets); None allows all.
     """
-
-    protocol = _Channel  # type: ignore[assignment]  # Twisted's own default there is a wrapper that adds HTTP/2
-    displayTracebacks = False
-    noisy = False
 
     def __init__(
         self,
@@ -281,27 +233,5 @@ class AdminSite(Site):
         reactor: Any,
         control: Control | None = None,
     ) -> None:
-        super().__init__(_Pages(status, token, hosts, control), timeout=None, reactor=reactor)
+        super().__init__(_Pages(status, token, hosts, control), _Channel, MAX_CONNECTIONS, reactor)
         self.takes_bodies = control is not None
-        self.open_channels: set[_Channel] = set()
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        if len(self.open_channels) >= MAX_CONNECTIONS:
-            return None
-        channel = super().buildProtocol(addr)
-        self.open_channels.add(channel)
-        return channel
-
-    def startFactory(self) -> None:
-        """No access log, and so no clock for its time stamps."""
-
-    def stopFactory(self) -> None:
-        """Nothing to close."""
-
-    def log(self, request: Request) -> None:
-        """Health checks are not worth a line each."""
-
-    def abort(self) -> None:
-        """Closes every connection now."""
-        for channel in list(self.open_channels):
-            channel.forceAbortClient()

@@ -14,7 +14,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
@@ -81,15 +81,14 @@ class Server:
         if method == "POST":
             headers["Content-Type"] = "application/json"
             data = json.dumps(body or {}).encode()
-        connection = self._connect()
         try:
-            connection.request(method, path + ("?" + urlencode(given) if given else ""), data, headers)
-            answer = connection.getresponse()
-            text = answer.read(MAX_ANSWER + 1)
-        except (OSError, http.client.HTTPException) as error:
+            with closing(self._connect()) as connection:
+                connection.request(method, path + ("?" + urlencode(given) if given else ""), data, headers)
+                answer = connection.getresponse()
+                text = answer.read(MAX_ANSWER + 1)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            # ValueError: a name that is none, such as `a..b`, is found out when it is looked up.
             raise CommandError(f"{self._name}: {_said(error)}") from None
-        finally:
-            connection.close()
         return self._read(answer, text)
 
     def _read(self, answer: http.client.HTTPResponse, text: bytes) -> dict[str, Any]:
@@ -97,7 +96,7 @@ class Server:
         if answer.getheader("content-type", "").startswith("application/json") and len(text) <= MAX_ANSWER:
             try:
                 content = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 content = None
         if not isinstance(content, dict):
             said = text[:200].decode(errors="replace").strip()
@@ -167,7 +166,11 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 def target(arguments: argparse.Namespace) -> Iterator[Target]:
     """Whom the options name. Raises `CommandError`."""
     if arguments.admin is not None:
-        yield _server_at(arguments.admin, _token(arguments.token_file))
+        server = _server_at(arguments.admin, _token(arguments.token_file))
+        # Whoever named a listener of events by mistake must not send it a command as an event.
+        if server.ask("GET", "/v1").get("api") != "v1":
+            raise CommandError(f"{arguments.admin}: that is no control API of eventserver")
+        yield server
         return
     folder = _folder(arguments)
     path = folder / NAME

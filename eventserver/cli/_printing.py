@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from eventserver._escaping import escape_text
@@ -13,15 +14,37 @@ from eventserver._escaping import escape_text
 WIDEST = 60
 
 
+class CannotPrint(Exception):
+    """Standard output does not take what a command prints, such as on a full disk; its reader is still there."""
+
+
 def write(text: str) -> None:
-    """To standard output."""
-    sys.stdout.write(text)
+    """To standard output. Raises `BrokenPipeError` or `CannotPrint`."""
+    with _told():
+        sys.stdout.write(text)
 
 
 def write_bytes(data: bytes) -> None:
-    """To standard output, as they are."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
+    """To standard output, as they are. Raises `BrokenPipeError` or `CannotPrint`."""
+    with _told():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+
+
+def flush() -> None:
+    """Have the system take what was printed. Raises `BrokenPipeError` or `CannotPrint`."""
+    with _told():
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CannotPrint(f"standard output: {error.strerror}") from error
 
 
 def complain(command: str, message: str) -> None:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from eventserver.cli import _printing
 from eventserver.errors import SettingsError
 from eventserver.settings import CommandLine, Settings, load
 
@@ -37,7 +38,7 @@ def check(arguments: argparse.Namespace) -> int:
     except SettingsError as error:
         sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
         return 1
-    sys.stdout.write(summary(settings))
+    _printing.write(summary(settings))
     return 0
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import sys
 from typing import Any
 
+from eventserver.cli import _printing
 from eventserver.registry import KINDS, ComponentError, Registry
 
 
@@ -24,7 +24,7 @@ def add_to(commands: Any) -> None:
 
 def components(arguments: argparse.Namespace) -> int:
     """Print the list."""
-    sys.stdout.write(listing(Registry.from_entry_points(), arguments.kind))
+    _printing.write(listing(Registry.from_entry_points(), arguments.kind))
     return 0
 
 

@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
-from eventserver.cli import check, components, deadletters, journal, replay, run, schema, send
+from eventserver.cli import _printing, check, components, deadletters, journal, replay, run, schema, send
 
 _EPILOG = """\
 `twistd eventserver` is the same server with all that twistd offers (daemons, reactors, log files).
@@ -21,17 +22,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     # `run` has the options of the twistd plugin, which reads them itself, --help included.
     if words[:1] == ["run"]:
         return run.run(words[1:])
+    _fill_streams()
     arguments = _parser().parse_args(words)
     try:
         code: int = arguments.function(arguments)
-        sys.stdout.flush()
+        _printing.flush()
     except BrokenPipeError:
-        # Whoever reads has seen enough (`| head`); Python must not complain when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever reads has seen enough (`| head`).
+        _drop_output()
+        return 1
+    except _printing.CannotPrint as error:
+        _drop_output()
+        _printing.complain(words[0], str(error))
         return 1
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _fill_streams() -> None:
+    """Standard output and standard error that were closed take anything: else the next file opened has their number."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # until the process ends
+
+
+def _drop_output() -> None:
+    """Python must not complain when it flushes at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

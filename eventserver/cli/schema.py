@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
-import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from eventserver.cli import _printing
 from eventserver.event import EVENT_SCHEMA_VERSION, Event
 from eventserver.options import Duration, Options, Secret, Size, field_types
 from eventserver.registry import ComponentError, Registry
@@ -65,7 +65,7 @@ def add_to(commands: Any) -> None:
 def schema(arguments: argparse.Namespace) -> int:
     """Print one of the two documents."""
     document = event_schema() if arguments.what == "event" else settings_schema(Registry.from_entry_points())
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    _printing.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     return 0
 
 

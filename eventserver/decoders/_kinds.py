@@ -8,6 +8,8 @@
 | the same, with neither | `json` |
 | `[` and `{`, white space between them | `json`, or `cloudevents` as above |
 | anything else | `text` |
+
+A byte order mark of UTF-8 before JSON is passed over, as its decoders do.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ import re
 from collections.abc import Sequence
 
 _PRIORITY = re.compile(rb"<[0-9]{1,3}>")
-_OBJECT = re.compile(rb"\s*(?:\{\s*[\"}]|\[\s*\{)")
+_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\{\s*[\"}]|\[\s*\{)")
 #: First bytes of frames that need a closer look; all others are text.
-_MARKS = frozenset(b"<{[ \t\r\n")
+_MARKS = frozenset(b"<{[ \t\r\n\xef")
 
 
 def is_gelf(text: bytes) -> bool:
@@ -34,7 +36,7 @@ def kind_of(frame: bytes) -> str:
         return "syslog" if _PRIORITY.match(frame) else "text"
     if not _OBJECT.match(frame):
         return "text"
-    if is_gelf(frame) and frame.lstrip()[:1] == b"{":
+    if is_gelf(frame) and frame.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
         return "gelf"
     return "cloudevents" if b'"specversion"' in frame else "json"
 

@@ -2,6 +2,7 @@
 
 - The message, the time and the level are looked for by their usual names, or by those of the options.
 - A level gives `severity` and `severity_code` besides; it stays, since programs have more levels than syslog.
+- A byte order mark of UTF-8 at the start of a frame is no part of it.
 - Values are texts. With `numbers = true` those become numbers that the same text would be written for again: 200 and
   -1.5, but not 007, 1.10 or 1e5.
 """
@@ -67,7 +68,7 @@ class NamedDecoder:
 
     def __init__(self, options: NamedOptions, name: str) -> None:
         self._type = options.event_type or name
-        self._texts = Texts(options.encoding)
+        self._texts = Texts(options.encoding, skip_bom=True)
         self._times = TextTimes(options.time_format, options.time_zone)
         self._message_keys = (options.message_key,) if options.message_key else ("message", "msg")
         self._time_keys = (options.time_key,) if options.time_key else ("time", "ts", "timestamp", "t")

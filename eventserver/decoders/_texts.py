@@ -11,6 +11,9 @@ from eventserver.event import Batch
 #: decoded in one call and split again.
 _JOINABLE = ("utf-8", "ascii", "iso8859-", "cp125", "cp437", "cp850", "koi8-")
 
+#: U+FEFF in UTF-8: what programs on Windows write at the start of a file, and no part of its first line.
+BOM = b"\xef\xbb\xbf"
+
 #: Python's codecs that are no character encodings of what devices send, or that yield lone surrogates, which JSON
 #: cannot carry.
 _REFUSED = frozenset({"idna", "mbcs", "oem", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "utf-7"})
@@ -27,11 +30,15 @@ def encoding_problem(encoding: str) -> str | None:
 
 
 class Texts:
-    """Decodes the frames of a batch with one encoding. Never raises, whatever the bytes."""
+    """Decodes the frames of a batch with one encoding. Never raises, whatever the bytes.
 
-    def __init__(self, encoding: str = "utf-8") -> None:
+    With `skip_bom` the byte order mark of UTF-8 is left out where a frame begins with it.
+    """
+
+    def __init__(self, encoding: str = "utf-8", *, skip_bom: bool = False) -> None:
         self._encoding = codecs.lookup(encoding).name
         self.utf_8 = self._encoding == "utf-8"
+        self._skip_bom = skip_bom and self.utf_8
         self._joinable = self._encoding.startswith(_JOINABLE)
 
     def read(self, batch: Batch) -> tuple[list[str], Sequence[int]]:
@@ -42,8 +49,12 @@ class Texts:
         """
         frames = batch.frames
         if self._joinable and frames:
+            block = b"\n".join(frames)
+            if self._skip_bom and BOM in block:
+                frames = [frame.removeprefix(BOM) for frame in frames]
+                block = b"\n".join(frames)
             try:
-                texts = b"\n".join(frames).decode(self._encoding).split("\n")
+                texts = block.decode(self._encoding).split("\n")
             except UnicodeDecodeError:
                 pass
             else:

@@ -7,21 +7,17 @@ write the decoder that they found into their batches; those are decoded by it, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from zope.interface import implementer
 
 from eventserver import options as settings
-from eventserver.decoders._common import DecoderOptions
 from eventserver.decoders._kinds import runs
-from eventserver.decoders._texts import encoding_problem
-from eventserver.decoders._timestamps import zone_problem
 from eventserver.decoders.cloudevents import CloudEventsDecoder
 from eventserver.decoders.fluent import FluentDecoder
 from eventserver.decoders.gelf import GelfDecoder
 from eventserver.decoders.json import JsonDecoder
-from eventserver.decoders.syslog import SyslogDecoder
+from eventserver.decoders.syslog import SyslogDecoder, SyslogOptions
 from eventserver.decoders.text import TextDecoder
 from eventserver.event import Batch, Event
 from eventserver.interfaces import IDecoder
@@ -37,20 +33,9 @@ _CLASSES: tuple[tuple[str, Any], ...] = (
 )
 
 
-class AutoOptions(DecoderOptions, frozen=True, kw_only=True):
+class AutoOptions(SyslogOptions, frozen=True, kw_only=True):
     """The options of the decoder `auto`; each goes to those decoders that have one of its name."""
 
-    time_zone: Annotated[
-        str, Doc("The zone of time stamps that name none (RFC 3164), by its IANA name.", "Europe/Paris")
-    ] = "UTC"
-    year: Annotated[
-        Literal["auto"] | int,
-        Doc(
-            'The year of time stamps that name none; "auto": the latest one that puts the time at most seven days '
-            "behind the day of receipt.",
-            2026,
-        ),
-    ] = "auto"
     encoding: Annotated[str, Doc("The encoding of the text of syslog and lines, by its name in Python.", "latin-1")] = (
         "utf-8"
     )
@@ -59,15 +44,6 @@ class AutoOptions(DecoderOptions, frozen=True, kw_only=True):
     type_key: Annotated[str, Doc("The key of JSON that holds the event's type; empty: none does.", "event")] = "type"
     max_depth: Annotated[int, Doc("How deep objects and arrays may be nested.", 64, ge=1, le=200)] = 64
     max_keys: Annotated[int, Doc("How many keys an event may have, nested ones counted.", 1000, ge=1)] = 1000
-
-    def problems(self) -> Iterable[tuple[str, str]]:
-        """A zone, year or encoding that does not exist."""
-        if problem := zone_problem(self.time_zone):
-            yield "time_zone", problem
-        if self.year != "auto" and not 1970 <= self.year <= 9999:
-            yield "year", f'{self.year} is not a year from 1970 to 9999; "auto" finds it'
-        if problem := encoding_problem(self.encoding):
-            yield "encoding", problem
 
 
 @implementer(IDecoder)

@@ -40,6 +40,8 @@ from eventserver.options import Doc
 
 #: How a pickle of protocol 2 and later begins, and no text does.
 _PICKLE = b"\x80"
+#: What programs on Windows write at the start of a file.
+_BOM = "\ufeff"
 
 
 class GraphiteOptions(DecoderOptions, frozen=True, kw_only=True):
@@ -94,9 +96,13 @@ class GraphiteDecoder:
             return [event for frame in range(len(frames)) for event in self._of_pickle(batch, frame, times)]
         if not batch.marks:
             try:
-                texts = b"\n".join(frames).decode().split("\n")
+                block = b"\n".join(frames).decode()
             except UnicodeDecodeError:
                 texts = []
+            else:
+                texts = block.split("\n")
+                if _BOM in block:
+                    texts = [text.removeprefix(_BOM) for text in texts]
             if len(texts) == len(frames):
                 return self._of_texts(batch, texts, times)
         return [event for frame in range(len(frames)) for event in self._of_lines(batch, frame, times)]
@@ -127,7 +133,7 @@ class GraphiteDecoder:
         data = batch.frames[frame]
         if data.startswith(_PICKLE):
             return [undecodable(batch, frame, 'a pickle: write `protocol = "pickle"` and `framing = "length"`')]
-        lines = data.split(b"\n")
+        lines = data.removeprefix(_BOM.encode()).split(b"\n")
         # What follows the last LF: most often nothing.
         last = lines.pop()
         points = [self._points.of_bytes(line, times) for line in lines]

@@ -33,7 +33,7 @@ from zope.interface import implementer
 
 from eventserver.decoders._common import DecoderOptions, contexts, peers, suffixes
 from eventserver.decoders._json_values import LEAST, MOST
-from eventserver.decoders._texts import Texts
+from eventserver.decoders._texts import BOM, Texts
 from eventserver.event import Batch, Event, undecodable, with_raw
 from eventserver.interfaces import IDecoder
 from eventserver.options import Doc
@@ -86,7 +86,7 @@ class InfluxDecoder:
     def __init__(self, options: InfluxOptions | None = None) -> None:
         options = options or InfluxOptions()
         self._type = options.event_type or "influx"
-        self._texts = Texts()
+        self._texts = Texts(skip_bom=True)
         self._scale, self._divisor = _PRECISIONS[options.precision]
         self._max_keys = options.max_keys
         self._max_lines = options.max_lines
@@ -163,7 +163,7 @@ def _lines(text: str, most: int) -> Iterator[tuple[str, re.Match[str] | None]]:
 
 def _damaged_lines(frame: bytes, most: int) -> Iterator[tuple[str | bytes, re.Match[str] | None]]:
     """As `_lines`, where a frame is not UTF-8: the lines concerned are bytes, and read with U+FFFD."""
-    for line, found in _lines(frame.decode(errors="surrogateescape"), most):
+    for line, found in _lines(frame.removeprefix(BOM).decode(errors="surrogateescape"), most):
         data = line.encode(errors="surrogateescape")
         text = data.decode(errors="replace")
         yield (line, found) if text == line else (data, _LINE.fullmatch(text))

@@ -3,7 +3,7 @@
 What a frame gives is what the decoder `json` gives for the same value: a map is one event, an array of maps one each
 (with the ids `...`, `....1`, `....2`), anything else is undecodable, and so is what is beyond `max_depth` or
 `max_keys`. `message_key`, `time_key` and `type_key` are taken out as there; a timestamp of MessagePack is a time, too.
-An empty frame is no event.
+An empty frame is no event, and an empty array gives none.
 
 What MessagePack has and JSON has not gets the verdicts of `eventserver.decoders._msgpack`; binary values that are not
 UTF-8 are base64. Where bytes of a str were lost to U+FFFD the frame is kept in `raw_base64`.

@@ -31,6 +31,7 @@ from zope.interface import implementer
 from eventserver.decoders._common import DecoderOptions, contexts, peers, suffixes
 from eventserver.decoders._statsd_events import read_event, read_service_check
 from eventserver.decoders._statsd_lines import EVENT, SERVICE_CHECK, Lines
+from eventserver.decoders._texts import BOM
 from eventserver.event import Batch, Event, with_raw
 from eventserver.interfaces import IDecoder
 from eventserver.options import Doc, Size
@@ -114,7 +115,7 @@ class StatsdDecoder:
 
     def _items(self, line: bytes) -> Iterator[_Item]:
         """What one line gives, whatever it holds; nothing for an empty one."""
-        line = line.strip(_ENDS)
+        line = line.removeprefix(BOM).strip(_ENDS)
         if not line:
             return
         if line.startswith(EVENT):

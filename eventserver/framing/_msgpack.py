@@ -6,6 +6,9 @@ no memory is taken for what a header announces: nesting and lengths cost a peer 
 
 from __future__ import annotations
 
+from itertools import repeat
+from operator import length_hint
+
 #: By the first byte of a value: its length if that says it all (of a container: of its header), else 0.
 _STEP = [0] * 256
 #: By the first byte: how many values are awaited more after it; -1 for one without others inside.
@@ -47,11 +50,13 @@ class Scan:
     """Looks for the end of one value. `position` is how far it got, which may be beyond the bytes there are.
 
     `begin` starts with another value. `pending` is how many values are still awaited, those inside others included.
+    `room` is how many values are looked at before it gives up, of all that it begins with together; None for all.
     """
 
-    __slots__ = ("pending", "position")
+    __slots__ = ("pending", "position", "room")
 
-    def __init__(self) -> None:
+    def __init__(self, room: int | None = None) -> None:
+        self.room = room
         self.begin(0)
 
     def begin(self, position: int) -> None:
@@ -63,7 +68,10 @@ class Scan:
         """Go on in `data`; whether the value ends in it, at `position`. Raises `Malformed`, with `position` there."""
         position, pending, end = self.position, self.pending, len(data)
         steps, more = _STEP, _MORE
-        while pending and position < end:
+        looks = repeat(None) if self.room is None else repeat(None, self.room)
+        for _ in looks:
+            if not pending or position >= end:
+                break
             byte = data[position]
             step = steps[byte]
             if step:
@@ -86,6 +94,8 @@ class Scan:
                 position = content + between + length
                 pending -= 1
         self.position, self.pending = position, pending
+        if self.room is not None:
+            self.room = length_hint(looks)
         return not pending and position <= end
 
 
@@ -101,6 +111,20 @@ def count_of(data: bytes, position: int = 0) -> tuple[int, int]:
     return -1, 0
 
 
+def is_container(value: bytes) -> bool:
+    """Whether the value is an array or a map."""
+    return count_of(value)[0] >= 0 or map_count(value) >= 0
+
+
+def map_count(value: bytes) -> int:
+    """How many pairs the map has whose header the value begins with; -1 for no map."""
+    byte = value[0] if value else 0
+    if 0x80 <= byte <= 0x8F:
+        return byte & 0x0F
+    width = {0xDE: 2, 0xDF: 4}.get(byte, 0)
+    return int.from_bytes(value[1 : 1 + width], "big") if width else -1
+
+
 def content_of(value: bytes) -> bytes | None:
     """The bytes of a whole value that is a str or a bin; None for any other."""
     byte = value[0] if value else 0
@@ -111,13 +135,13 @@ def content_of(value: bytes) -> bytes | None:
     return None
 
 
-def split(data: bytes, most: int) -> list[bytes] | None:
-    """The values that follow each other; None if there are more than `most`.
+def split(data: bytes, most: int, scan: Scan | None = None) -> list[bytes] | None:
+    """The values that follow each other; None if there are more than `most`, or if `scan` has no room for all of them.
 
     What is left where a value is cut off or malformed is the last one, so that nothing is lost.
     """
     values: list[bytes] = []
-    scan, start = Scan(), 0
+    scan, start = scan or Scan(), 0
     while start < len(data):
         if len(values) == most:
             return None
@@ -126,6 +150,8 @@ def split(data: bytes, most: int) -> list[bytes] | None:
             end = scan.position if scan.run(data) else len(data)
         except Malformed:
             end = len(data)
+        if scan.room == 0:
+            return None
         values.append(data[start:end])
         start = end
     return values

@@ -159,7 +159,12 @@ class Files:
             for path, data in parts.items():
                 file = self._file(path)
                 if file.fd not in touched:
-                    file.before, file.written = os.fstat(file.fd).st_size, 0
+                    status = os.fstat(file.fd)
+                    if not status.st_nlink:
+                        # Somebody has deleted it: what is written there is gone, however often it is synced.
+                        file = self._renewed(path, file)
+                        status = os.fstat(file.fd)
+                    file.before, file.written = status.st_size, 0
                     touched[file.fd] = file
                 file.append(data)
             if self._sync:
@@ -186,6 +191,13 @@ class Files:
             self._files[path] = file
         self._files.move_to_end(path)
         return file
+
+    def _renewed(self, path: str, file: _File) -> _File:
+        """What is at the path now, in place of what was opened there."""
+        for name in [name for name, one in self._files.items() if one is file]:
+            del self._files[name]
+        os.close(file.fd)
+        return self._file(path)
 
     def _open_or_overflow(self, path: str) -> tuple[str, _File]:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from eventserver.encoders import JsonEncoder
+from eventserver.encoders import JsonEncoder, one_a_frame
 from eventserver.interfaces import HandlerContext, IEncoder, Wants
 
 
@@ -25,5 +25,8 @@ class LineWriter:
                 from_frames = context.json_lines
         self.wants: Wants = "events" if from_frames is None else "frames"
         self.wants_raw: bool = from_frames is None and encoder.wants_raw
+        from_events: Callable[[Sequence[Any]], bytes] = encoder.encode_lines
+        if encoder.wants == "frames":
+            from_events = lambda events: encoder.encode_lines(one_a_frame(events))  # noqa: E731
         #: The lines of events, or of batches.
-        self.lines: Callable[[Sequence[Any]], bytes] = from_frames or encoder.encode_lines
+        self.lines: Callable[[Sequence[Any]], bytes] = from_frames or from_events

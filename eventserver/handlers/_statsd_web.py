@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall
-from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel, Request
+from twisted.web.http import Request
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import NOT_DONE_YET
+
+from eventserver.web_site import OneRequest, SmallSite
 
 #: Seconds from the connection to the end of the answer.
 _TIMEOUT = 30
@@ -20,7 +20,6 @@ _TIMEOUT = 30
 MAX_CONNECTIONS = 50
 
 _log = Logger()
-
 
 #: Makes the page.
 Make = Callable[[], Deferred[bytes]]
@@ -67,68 +66,14 @@ def _answer(request: Request, body: bytes, content_type: str = "text/plain; char
     return b"" if request.method == b"HEAD" else body
 
 
-class _Channel(HTTPChannel):
-    """One connection: one request without a body, within a deadline that no trickle of bytes moves."""
+class _Channel(OneRequest):
+    """One connection."""
 
-    maxHeaders = 100
-    _deadline: IDelayedCall | None = None
-
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        self._deadline = self.factory.reactor.callLater(_TIMEOUT, self.forceAbortClient)
-
-    def allHeadersReceived(self) -> None:
-        if self.length == 0:
-            super().allHeadersReceived()
-            return
-        # A body is not read. (Twisted would keep it in memory, or in a temporary file.)
-        assert self.transport is not None
-        self.transport.write(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-        self.loseConnection()
-
-    def rawDataReceived(self, data: bytes) -> None:
-        """What comes after the headers is dropped."""
-
-    def checkPersistence(self, request: Request, version: bytes) -> bool:
-        """Every connection ends with its answer."""
-        request.responseHeaders.setRawHeaders("connection", ["close"])
-        return False
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
-        super().connectionLost(reason)
-        self.factory.open_channels.discard(self)
+    head_timeout = _TIMEOUT
 
 
-class PageSite(Site):
+class PageSite(SmallSite):
     """The factory that serves what `make()` gives, for each request anew."""
 
-    protocol = _Channel  # type: ignore[assignment]  # Twisted's own default there is a wrapper that adds HTTP/2
-    displayTracebacks = False
-    noisy = False
-
     def __init__(self, make: Make, content_type: str, reactor: Any) -> None:
-        super().__init__(_Page(make, content_type), timeout=None, reactor=reactor)
-        self.open_channels: set[_Channel] = set()
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        if len(self.open_channels) >= MAX_CONNECTIONS:
-            return None
-        channel = super().buildProtocol(addr)
-        self.open_channels.add(channel)
-        return channel
-
-    def startFactory(self) -> None:
-        """No access log, and so no clock for its time stamps."""
-
-    def stopFactory(self) -> None:
-        """Nothing to close."""
-
-    def log(self, request: Request) -> None:
-        """A scrape is not worth a line."""
-
-    def abort(self) -> None:
-        """Closes every connection now."""
-        for channel in list(self.open_channels):
-            channel.forceAbortClient()
+        super().__init__(_Page(make, content_type), _Channel, MAX_CONNECTIONS, reactor)

@@ -22,7 +22,7 @@ class TimeLimit:
     cancelled is waited for: it may clean up, and it may refuse to end, which is logged.
     """
 
-    __slots__ = ("_began", "_context", "_on", "_over", "_task", "_timer", "_told", "event", "waited")
+    __slots__ = ("_began", "_context", "_on", "_over", "_stuck", "_task", "_timer", "_told", "event", "waited")
 
     def __init__(self, context: HandlerContext, event: Event) -> None:
         self.event = event
@@ -31,7 +31,7 @@ class TimeLimit:
         self._context = context
         self._began = 0.0
         self._on: object = None
-        self._over = self._told = False
+        self._over = self._told = self._stuck = False
         self._task: asyncio.Task[Any] | None = None
         self._timer: Any = None
 
@@ -49,8 +49,10 @@ class TimeLimit:
     def ended(self) -> bool:
         """The current event has ended. Whether it had been cancelled because it took too long."""
         over, self._over = self._over, False
-        if over and self._task is not None:
-            self._task.uncancel()
+        if over:
+            self._end_stuck()
+            if self._task is not None:
+                self._task.uncancel()
         return over
 
     @property
@@ -60,9 +62,14 @@ class TimeLimit:
 
     def stop(self) -> None:
         """The walk is over."""
+        self._end_stuck()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _end_stuck(self) -> None:
+        self._context.counters.overdue -= self._stuck
+        self._stuck = False
 
     def _arm(self, seconds: float) -> None:
         self._timer = self._context.reactor.callLater(seconds, self._look)
@@ -78,7 +85,12 @@ class TimeLimit:
             self._over = True
             self._arm(timeout)
             self._cancel()
-        elif not self._told:
+        elif not self._stuck:
+            self._stuck = True
+            # From here on `/ready` names the handler.
+            self._context.counters.overdue += 1
+            if self._told:
+                return
             self._told = True
             self._context.log.warn(
                 "{handler}: the call for event {id} does not end although it was cancelled, {timeout:g} s ago; it is"

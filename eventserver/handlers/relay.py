@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from eventserver import options
+from eventserver.encoders import one_a_frame
 from eventserver.handlers._datagrams import DatagramPeer
 from eventserver.handlers._destinations import make_endpoint, parse_destination
 from eventserver.handlers._peer_connection import StreamPeer
@@ -108,6 +109,8 @@ class RelayHandler:
     def handle(self, pile: list[Any]) -> Deferred[None] | None:
         """Send the pile; see `IHandler.handle`."""
         peer = self._peer
+        if self.wants == "events" and self._encoder.wants == "frames":
+            pile = list(one_a_frame(pile))
         if isinstance(peer, DatagramPeer):
             payloads = self._encoder.encode(pile)
             return peer.send(zip([event.id for event in pile], payloads, strict=True))

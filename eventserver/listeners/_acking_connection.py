@@ -7,16 +7,14 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from eventserver.errors import Stopped
 from eventserver.event import Batch
-from eventserver.interfaces import IReplyWriter
 from eventserver.listeners._acking_options import AckingOptions
 from eventserver.listeners._ingest import NO_MARKS, TRUNCATED
-from eventserver.listeners._peer_connection import Hub, PeerConnection
+from eventserver.listeners._peer_connection import Hub
+from eventserver.listeners._promising_connection import PromisingConnection
 
 
 class Owed:
@@ -24,10 +22,10 @@ class Owed:
 
     `batch` is what the intake has not taken yet, `reply` is None until the promise is kept. `what` is the protocol's
     own: of what the reply is made then. `frames` is the number of messages, `count` and `size` are what the window
-    counts.
+    counts. It is `gone` when it is answered, or will never be.
     """
 
-    __slots__ = ("batch", "count", "frames", "last", "reply", "since", "size", "what")
+    __slots__ = ("batch", "count", "frames", "gone", "last", "reply", "since", "size", "what")
 
     def __init__(self, since: float, size: int, what: Any = None, frames: int = 0) -> None:
         self.since = since
@@ -37,16 +35,15 @@ class Owed:
         self.count = frames or 1
         self.batch: Batch | None = None
         self.reply: bytes | None = None
-        self.last = False
+        self.last = self.gone = False
 
 
-@implementer(IHalfCloseableProtocol, IReplyWriter)
-class AckingConnection(PeerConnection):
+class AckingConnection(PromisingConnection[Owed]):
     """One client of a listener that acknowledges. A subclass speaks its protocol: `dataReceived`, `_reply_to`.
 
     What the client is owed stands in one queue, in the order in which it came, and is answered from the front: one
-    write for all that a group commit or a cursor's move settles of a batch. The transport is paused while the intake
-    refuses a batch (which is *held*), while the listener is paused, and while too much is unanswered.
+    write for all that a group commit or a cursor's move settles of a batch. What came together with more than may be
+    unanswered is held until there is room for it.
 
     What is not answered when the connection ends, its client sends again on the next one: so nothing that is held
     outlives the connection, or is put by a server that stops.
@@ -57,60 +54,19 @@ class AckingConnection(PeerConnection):
 
     def __init__(self, hub: Hub, address: Any, options: AckingOptions, *, tls: bool) -> None:
         super().__init__(hub, address, tls=tls)
-        context = hub.context
         self._options = options
-        self._ack = context.ack or "delivered"
-        self._ack_timeout = context.ack_timeout
-        self._intake = context.intake
         self._owed: deque[Owed] = deque()
-        self._held: deque[Owed] = deque()
         self._frames = self._size = 0  # of `_owed`
+        self._held_frames = self._held_size = 0
         self._untold = 0  # frames whose promise is kept, and whose acknowledgement another one says
-        self._reading = True
-        self._putting = self._cut = False
-        self._partial_since: float | None = None
-
-    # What Twisted calls
-
-    def readConnectionLost(self) -> None:
-        """The client sends no more: what it is owed is still answered."""
-        self.leave()
-
-    def writeConnectionLost(self) -> None:
-        """Never called: the server does not half-close."""
-
-    # What replies call
-
-    def reply(self, payload: bytes) -> None:
-        """The protocol has no place for an answer to an event: that it is not sent is counted."""
-        self.counters.replies["unsent"] += 1
+        self._cut = False
 
     # What the listener calls
 
-    def pause(self) -> None:
-        """Read no more for now."""
-        self._reading = False
-        super().pause()
-
-    def resume(self) -> None:
-        """Read on, unless there are reasons of its own not to."""
-        self._read_or_not()
-
-    def retry(self) -> bool:
-        """Put what is held; whether nothing is held any more."""
-        while self._held:
-            # Taken out first: while the intake takes it, a handler may run, make room, and have this called again.
-            owed = self._held.popleft()
-            if not self._put(owed):
-                self._held.appendleft(owed)
-                if not (self._gone or self._aborted or self._cut):
-                    return False
-                self.forget_held(self._intake.refusal)
-        return True
-
     def forget_held(self, reason: str) -> int:
         """Count what is held as rejected. Returns the number of its frames."""
-        held, self._held = self._held, deque()
+        held = self._forget_held()
+        self._held_frames = self._held_size = 0
         frames = sum(len(owed.batch.frames) for owed in held if owed.batch is not None)
         if held:
             self._ingest.reject(reason, frames)
@@ -136,7 +92,7 @@ class AckingConnection(PeerConnection):
         """Cut the connection, at once, and count it. The client sends again what was not answered."""
         super().abort(reason)
         self._owed.clear()
-        self.forget_held(self._intake.refusal)
+        self._reject_held()
 
     # What the base asks for
 
@@ -148,7 +104,7 @@ class AckingConnection(PeerConnection):
         if self._incomplete():
             self._ingest.reject("incomplete")
         self._owed.clear()
-        self.forget_held(self._intake.refusal)
+        self._reject_held()
 
     def _overdue(self, now: float) -> None:
         options = self._options
@@ -184,36 +140,15 @@ class AckingConnection(PeerConnection):
 
     # Inside: from messages to the intake
 
-    def _begin(self, data: bytes) -> float:
-        """Count what was read; returns the time."""
-        size = len(data)
-        self.counters.bytes += size
-        self._bytes += size
-        now: float = self._seconds()
-        self._heard = now
-        return now
-
-    def _note_partial(self, partial: bool, progress: bool, now: float) -> None:
-        """After a read: whether it ends in the middle of a command, and whether it has completed one."""
-        if not partial:
-            self._partial_since = None
-        elif progress or self._partial_since is None:
-            self._partial_since = now
-
-    def _take(
-        self,
-        frames: list[bytes],
-        truncated: Iterable[int],
-        owed: Owed,
-    ) -> None:
+    def _take(self, frames: list[bytes], truncated: Iterable[int], owed: Owed) -> None:
         """Put messages; `owed` says what the client is told about them."""
         self._received += len(frames)
         marks = dict.fromkeys(truncated, TRUNCATED) if truncated else NO_MARKS
         owed.batch = self._ingest.batch(frames, self._peers, self._batch_context, self._number, marks)
         self._enqueue(owed)
-        self._held.append(owed)
-        if len(self._held) == 1 and not self._putting and not self.retry():
-            self._hub.hold(self)
+        self._held_frames += owed.count
+        self._held_size += owed.size
+        self._hold(owed)
 
     def _say(self, owed: Owed, data: bytes) -> None:
         """Reply to something that needs no promise, once everything before it is answered."""
@@ -231,35 +166,40 @@ class AckingConnection(PeerConnection):
         self._size += owed.size
 
     def _put(self, owed: Owed) -> bool:
-        """Whether the intake took it. A handler may run before this returns, and stop the server, or make room."""
         batch, owed.batch = owed.batch, None
         assert batch is not None
-        putting, self._putting = self._putting, True
         position = self._ingest.put(batch)
-        self._putting = putting
         if position is None:
             owed.batch = batch
             return False
+        if not self._in_line:
+            # Until now it was this connection that made it wait, and no lack of room.
+            owed.since = self._seconds()
+        self._held_frames -= owed.count
+        self._held_size -= owed.size
         self._intake.watch(self._ack, position, partial(self._settled, owed))
         return True
 
-    def _read_or_not(self) -> None:
-        """Read while there is room for what comes. The time of a pause counts against nobody."""
-        if self._finished or self._gone:
-            return
+    def _full(self) -> bool:
         options = self._options
-        full = self._frames >= options.max_unacknowledged or self._size >= options.max_unacknowledged_bytes
-        read = not (full or self._held or self._hub.paused)
-        if read == self._reading:
-            return
-        self._reading = read
-        if not read:
-            self.transport.pauseProducing()
-            return
-        self._heard = self._opened = now = self._seconds()
-        if self._partial_since is not None:
-            self._partial_since = now
-        self.transport.resumeProducing()
+        frames, size = self._frames - self._held_frames, self._size - self._held_size
+        return frames >= options.max_unacknowledged or size >= options.max_unacknowledged_bytes
+
+    def _may_put(self) -> bool:
+        return not self._full() or self._is_over()
+
+    def _give_up_held(self) -> bool:
+        if over := self._is_over():
+            self.forget_held(self._intake.refusal)
+        return over
+
+    def _is_over(self) -> bool:
+        """Whether nothing can be held any more."""
+        return self._gone or self._aborted or self._cut
+
+    def _reject_held(self) -> None:
+        """The connection has ended before what it holds was put: for lack of room, or since too much was unanswered."""
+        self.forget_held(self._intake.refusal if self._in_line or self._trying else "unacknowledged")
 
     # Inside: from the intake to replies
 
@@ -283,6 +223,7 @@ class AckingConnection(PeerConnection):
         replies, last = [], False
         while queue and (data := queue[0].reply) is not None:
             owed = queue.popleft()
+            owed.gone = True
             self._frames -= owed.count
             self._size -= owed.size
             self._untold += owed.frames
@@ -299,12 +240,13 @@ class AckingConnection(PeerConnection):
         if done and not self._aborted:
             self._hang_up()
         else:
+            self._put_held()
             self._read_or_not()
 
     def _drop_from(self, owed: Owed) -> None:
         """Forget it and what is behind it: replies keep the order of commands, so none of these can be sent."""
-        queue = self._owed
-        while owed in queue:
-            dropped = queue.pop()
+        while not owed.gone:
+            dropped = self._owed.pop()
+            dropped.gone = True
             self._frames -= dropped.count
             self._size -= dropped.size

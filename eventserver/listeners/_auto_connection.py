@@ -41,7 +41,8 @@ class Hub(Shape):
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
 class DetectingConnection(Protocol):
-    """One peer. It holds what comes until that tells what the peer speaks: at most one read more than `_detect.MOST`.
+    """One peer. It holds what comes until that tells what the peer speaks: one read more than
+    `_detect.MOST_OF_OBJECT` at most.
 
     With `tls` its transport is TLS already; and there is no TLS inside of that.
     """
@@ -81,10 +82,11 @@ class DetectingConnection(Protocol):
             # Only a transport that cannot be told of the other protocol goes on calling this one.
             self._inner.dataReceived(data)
         elif not self._over:
+            seen = len(self._buffer)
             self._buffer += data
             if self._began is None:
                 self._began = self._hub.context.reactor.seconds()
-            found = detect(self._buffer)
+            found = detect(self._buffer, seen=seen)
             if found is not None:
                 self._become(found)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from eventserver.framing.auto import AutoFramer
 from eventserver.framing.gelf import GelfFramer
-from eventserver.framing.lines import LinesFramer
 from eventserver.interfaces import ListenerContext
 from eventserver.listeners._auto_options import AutoOptions
 from eventserver.listeners._server import StreamServer
@@ -19,7 +18,8 @@ from eventserver.listeners.lumberjack import LumberjackListener
 from eventserver.listeners.relp import RelpListener
 from eventserver.listeners.stream import StreamListener
 
-_FRAMERS = {"gelf": GelfFramer, "json": LinesFramer, "syslog": AutoFramer, "lines": AutoFramer}
+#: Objects that were not recognised as GELF may still be, and end with NUL: `AutoFramer` cuts there, too.
+_FRAMERS = {"gelf": GelfFramer, "json": AutoFramer, "syslog": AutoFramer, "lines": AutoFramer}
 #: What the events of a protocol are decoded with by `auto`; those of the others are looked at.
 _DECODERS = {"fluent": "fluent", "lumberjack": "json", "gelf": "gelf", "json": "json", "syslog": "syslog"}
 #: Protocols whose events no other decoder reads.

@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IListeningPort, IPushProducer, IStreamSe
 from zope.interface import implementer
 
 from eventserver.listeners._endpoints import CannotListen, Endpoint
+from eventserver.listeners._socket_files import remove_own_lock
 from eventserver.listeners._stream_options import StreamOptions
 from eventserver.listeners._systemd import adopt
 
@@ -39,6 +40,8 @@ def server_endpoints(reactor: Any, endpoint: Endpoint, backlog: int) -> list[ISt
         return [TCP6ServerEndpoint(reactor, endpoint.port, backlog, endpoint.interface or "::")]
     if endpoint.scheme == "unix":
         lock = bool(int(args.get("lockfile", "1")))
+        if lock:
+            remove_own_lock(endpoint.path)
         return [UNIXServerEndpoint(reactor, endpoint.path, backlog, endpoint.mode, lock)]
     if endpoint.scheme == "systemd":
         return [_adopted(reactor, sock) for sock in adopt(endpoint)]

@@ -22,8 +22,10 @@ from eventserver.decoders._kinds import is_gelf
 
 #: Every protocol that can be told apart on a stream, TLS apart.
 PROTOCOLS = ("relp", "fluent", "lumberjack", "http", "gelf", "syslog", "json", "lines")
-#: Where only a line or a message can tell, so many bytes of it are looked at.
+#: Where only a line can tell, so many bytes of it are looked at; and so many until an object has its first key.
 MOST = 8192
+#: So many of an object: the keys of GELF may stand behind a long text. What has not ended by then is JSON.
+MOST_OF_OBJECT = 65536
 
 _FALLBACKS = {"gelf": "json", "json": "lines", "syslog": "lines"}
 _RELP = b"1 open "
@@ -38,21 +40,25 @@ _REQUEST = re.compile(rb"[A-Z]+ [^\s]+ HTTP/[0-9]\.[0-9]\r?\n")
 #: Where the first message of a stream of objects ends: as the framer `gelf` finds it.
 _END = re.compile(rb"\0|\}\r?\n")
 _NO_OBJECT = re.compile(rb"\{\s*[^\s\"}]")
+_NO_KEY = re.compile(rb"\{\s*\Z")
+#: Bytes before those that are new which may belong to an end: "}" and CR.
+_TAIL = 2
 _ARRAY = re.compile(rb"\[\s*\{")
 _ARRAY_BEGINNING = re.compile(rb"\[\s*")
 #: First bytes of texts and bytes in MessagePack: fixstr, str 8 to 32, bin 8 to 32.
 _TAGS = frozenset((*range(0xA0, 0xC0), 0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB))
 
 
-def detect(data: bytes, *, whole: bool = False) -> str | None:
+def detect(data: bytes, *, whole: bool = False, seen: int = 0) -> str | None:
     """The protocol of a stream that begins with these bytes (at least one); None if that takes more of them.
 
-    With `whole` no more will come, or have come for too long: then there is always an answer.
+    With `whole` no more will come, or have come for too long: then there is always an answer. Of the first `seen` bytes
+    the answer was None: they need not be searched again.
     """
     first = data[0]
     if first == 0x7B:
-        found = _object(data, whole)
-    elif first == 0x5B:
+        return _object(data, whole, seen)
+    if first == 0x5B:
         found = "json" if _ARRAY.match(data) else None if _ARRAY_BEGINNING.fullmatch(data) else "lines"
     elif first == 0x3C:
         found = "syslog" if _PRIORITY.match(data) else None if _PRIORITY_BEGINNING.fullmatch(data) else "lines"
@@ -82,13 +88,13 @@ def choose(found: str, allowed: Collection[str]) -> str | None:
     return name
 
 
-def _object(data: bytes, whole: bool) -> str | None:
-    if _NO_OBJECT.match(data):
+def _object(data: bytes, whole: bool, seen: int) -> str | None:
+    if seen <= MOST and (_NO_OBJECT.match(data, 0, MOST) or (len(data) > MOST and _NO_KEY.match(data, 0, MOST))):
         return "lines"
-    end = _END.search(data, 0, MOST)
-    if end is None and not whole and len(data) < MOST:
+    end = _END.search(data, max(0, seen - _TAIL), MOST_OF_OBJECT)
+    if end is None and not whole and len(data) < MOST_OF_OBJECT:
         return None
-    return "gelf" if is_gelf(data[: end.end() if end is not None else MOST]) else "json"
+    return "gelf" if is_gelf(data[: end.end() if end is not None else MOST_OF_OBJECT]) else "json"
 
 
 def _digits(data: bytes) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from eventserver.framing._msgpack import Malformed, Scan, count_of
+from eventserver.framing._msgpack import Malformed, Scan, count_of, is_container
 from eventserver.listeners._fluent_handshake import MAX_PING, Handshake
 from eventserver.listeners._fluent_json import BEGINNING, SPACE, JsonScan, acknowledge_as_json, as_msgpack
 from eventserver.listeners._fluent_messages import Limits, Message, Refused, read_message
@@ -140,9 +140,11 @@ class Session:
         if self._scan is self._msgpack:
             return read_message(value, self._limits)
         packed = as_msgpack(value)
-        if packed is None:
+        message = None if packed is None else read_message(packed, self._limits)
+        # It is made JSON again for the ack, when nobody may fail any more: so nothing has to be inside of it.
+        if message is None or (message.chunk is not None and is_container(message.chunk)):
             raise Refused("bad_message")
-        return read_message(packed, self._limits)._replace(json=True)
+        return message._replace(json=True)
 
     def _shake(self, value: bytes, steps: list[Step]) -> None:
         handshake = self._handshake

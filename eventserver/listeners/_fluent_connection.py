@@ -8,12 +8,9 @@ from functools import partial
 from typing import Any
 from typing import Protocol as Shape
 
-from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from eventserver.event import Batch
-from eventserver.interfaces import IReplyWriter
 from eventserver.listeners import _peer_connection
 from eventserver.listeners._fluent import Reply, Session, Step, acknowledge
 from eventserver.listeners._fluent_messages import Message, joined, parts
@@ -22,8 +19,8 @@ from eventserver.listeners._fluent_partials import Partials
 from eventserver.listeners._http_body import Budget
 from eventserver.listeners._http_repeats import Keys
 from eventserver.listeners._ingest import NO_MARKS, TRUNCATED
-from eventserver.listeners._peer_connection import PeerConnection
 from eventserver.listeners._peers import limit_key
+from eventserver.listeners._promising_connection import PromisingConnection
 
 #: Bytes that a connection may hold however much others do.
 FREE_BYTES = 64 << 10
@@ -47,7 +44,7 @@ class _Owed:
     is held.
     """
 
-    __slots__ = ("batches", "begun", "chunk", "frames", "json", "key", "position", "since", "size")
+    __slots__ = ("batches", "chunk", "frames", "json", "key", "position", "since", "size")
 
     def __init__(self, since: float, message: Message, batches: list[Batch], sender: str) -> None:
         self.since = since
@@ -57,56 +54,41 @@ class _Owed:
         self.chunk = message.chunk
         self.json = message.json
         self.key = "" if message.chunk is None else message.key(sender)
-        self.begun = False
         self.position = 0
 
 
-@implementer(IHalfCloseableProtocol, IReplyWriter)
-class FluentConnection(PeerConnection):
+class FluentConnection(PromisingConnection[_Owed]):
     """One sender.
 
     What one read brought without asking for acks is one batch a tag. A message that asks for one becomes batches of its
     own, and its ack is written when the last of them is acknowledged as `ack` says; not at all, if that takes longer
     than `ack_timeout`: its sender sends it again.
 
-    What the intake refuses is *held*, with all that follows, and the transport paused. It outlives the connection:
-    senders forget what they ask no ack for, and the others find out that the server has it when they send it again.
+    What is held outlives the connection: senders forget what they ask no ack for, and the others find out that the
+    server has it when they send it again.
     """
 
     _hub: Hub
 
     def __init__(self, hub: Hub, address: Any, options: FluentOptions, *, tls: bool) -> None:
         super().__init__(hub, address, tls=tls)
-        context = hub.context
         self._options = options
         self._session = hub.new_session()
         self._partials = Partials(options.max_partials, options.partial_timeout, int(options.max_frame))
-        self._ack = context.ack or "delivered"
-        self._ack_timeout = context.ack_timeout
-        self._intake = context.intake
         self._owed: dict[_Owed, None] = {}  # put, or held, and their ack is awaited
-        self._held: deque[_Owed] = deque()
         self._held_size = self._used = 0
-        self._reading = True
-        self._putting = self._taking = False
-        self._partial_since: float | None = None
+        self._taking = False
 
     # What Twisted calls
 
     def dataReceived(self, data: bytes) -> None:
         if self._finished:
             return
-        size = len(data)
-        self.counters.bytes += size
-        self._bytes += size
-        self._heard = now = self._seconds()
+        now = self._begin(data)
         session = self._session
         steps = session.feed(data)
         fault = session.fault
-        if not session.partial:
-            self._partial_since = None
-        elif steps or self._partial_since is None:
-            self._partial_since = now
+        self._note_partial(session.partial, bool(steps), now)
         self._taking = True
         for message in self._messages(steps, now):
             self._take(message, now)
@@ -121,51 +103,22 @@ class FluentConnection(PeerConnection):
         self._leave_if_done()
         self._read_or_not()
 
-    def readConnectionLost(self) -> None:
-        """The sender sends no more: what it is owed is still answered."""
-        self.leave()
-
-    def writeConnectionLost(self) -> None:
-        """Never called: the server does not half-close."""
-
-    # What replies call
-
-    def reply(self, payload: bytes) -> None:
-        """The protocol has no place for an answer to an event: that it is not sent is counted."""
-        self.counters.replies["unsent"] += 1
-
     # What the listener calls
 
-    def pause(self) -> None:
-        """Read no more for now."""
-        self._reading = False
-        super().pause()
-
-    def resume(self) -> None:
-        """Read on, unless there are reasons of its own not to."""
-        self._read_or_not()
-
     def retry(self) -> bool:
-        """Put what is held; whether nothing is held any more."""
-        while self._held:
-            # Taken out first: while the intake takes it, a handler may run, make room, and have this called again.
-            owed = self._held.popleft()
-            self._held_size -= owed.size
-            if not self._put(owed):
-                self._held.appendleft(owed)
-                self._held_size += owed.size
-                return False
+        """Put what is held; False if there is no room for all of it."""
+        done = super().retry()
         self._account()
         self._leave_if_done()
-        return True
+        return done
 
     def forget_held(self, reason: str) -> int:
         """Count what is held as rejected. Returns the number of its frames."""
-        held, self._held = self._held, deque()
+        held = self._forget_held()
         frames = sum(len(batch.frames) for owed in held for batch in owed.batches)
         for owed in held:
             self._owed.pop(owed, None)
-        self._held_size = 0
+            self._held_size -= owed.size
         self._account()
         self._ingest.reject(reason, frames)
         return frames
@@ -246,31 +199,29 @@ class FluentConnection(PeerConnection):
             for frames, cut in parts(message)
         ]
         owed = _Owed(now, message, batches, self._sender)
-        if message.chunk is not None:
+        if message.chunk is not None and not self._aborted:
             self._owed[owed] = None
-        self._held.append(owed)
         self._held_size += owed.size
-        if len(self._held) == 1 and not self._putting and not self.retry():
-            self._hub.hold(self)
+        self._hold(owed)
 
     def _put(self, owed: _Owed) -> bool:
-        """Whether the intake took it. A handler may run before this returns, and stop the server, or make room."""
-        putting, self._putting = self._putting, True
-        stored = self._store(owed)
-        self._putting = putting
-        if stored and owed.chunk is not None:
+        if not self._store(owed):
+            return False
+        self._held_size -= owed.size
+        if owed.chunk is not None:
             if owed.position:
                 self._intake.watch(self._ack, owed.position, partial(self._settled, owed))
             else:
                 self._settled(owed, None)  # it carries nothing
-        return stored
+        return True
 
     def _store(self, owed: _Owed) -> bool:
         keys, scope, batches = self._hub.keys, self._hub.scope, owed.batches
-        if owed.key and not owed.begun:
+        if owed.key:
             position = keys.recall(scope, owed.key)
             if position is not None:
-                self.counters.duplicates += owed.frames
+                # Also of one that was stored in part: it came again meanwhile, and found room as a whole.
+                self.counters.duplicates += sum(len(batch.frames) for batch in batches)
                 batches.clear()
                 owed.position = position
                 return True
@@ -279,7 +230,7 @@ class FluentConnection(PeerConnection):
             if position is None:
                 return False
             batches.popleft()
-            owed.begun, owed.position = True, position
+            owed.position = position
         if owed.key and owed.position:
             # In the same turn as the frames, so that the journal writes both or neither.
             keys.remember(scope, [(owed.key, owed.position)])
@@ -318,21 +269,12 @@ class FluentConnection(PeerConnection):
         self._hub.budget.used += used - self._used
         self._used = used
 
+    def _full(self) -> bool:
+        return len(self._owed) >= self._options.max_unacknowledged
+
     def _read_or_not(self) -> None:
-        """Read while there is room for what comes. The time of a pause counts against nobody."""
-        if self._finished or self._gone or self._taking:
-            return
-        read = not (len(self._owed) >= self._options.max_unacknowledged or self._held or self._hub.paused)
-        if read == self._reading:
-            return
-        self._reading = read
-        if not read:
-            self.transport.pauseProducing()
-            return
-        self._heard = self._opened = now = self._seconds()
-        if self._partial_since is not None:
-            self._partial_since = now
-        self.transport.resumeProducing()
+        if not self._taking:
+            super()._read_or_not()
 
     # Inside: from the intake to acks
 
@@ -364,6 +306,6 @@ class FluentConnection(PeerConnection):
         self._hub.log.warn("unsent", "no ack for a message of {peer}: {why}", peer=self._peer, why=why)
 
     def _leave_if_done(self) -> None:
-        waiting = self._held or self._owed or self._putting or self._taking or self._gone or self._aborted
+        waiting = self._held or self._owed or self._trying or self._taking or self._gone or self._aborted
         if self._leaving_since is not None and not waiting:
             self._hang_up()

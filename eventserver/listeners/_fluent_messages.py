@@ -22,7 +22,7 @@ from typing import NamedTuple
 import msgspec
 
 from eventserver.decompression import BadCompression, Decompressor, TooLarge
-from eventserver.framing._msgpack import content_of, count_of, split
+from eventserver.framing._msgpack import Scan, content_of, count_of, split
 
 #: The most bytes of a tag, and of the map of options.
 MAX_TAG, MAX_OPTION = 1024, 4096
@@ -42,13 +42,17 @@ _number = msgspec.msgpack.Decoder(int)
 
 
 class Limits(NamedTuple):
-    """`message`: bytes of a message; `unpacked`: of its entries; `frame`: of an entry; `entries`: their number."""
+    """`message`: bytes of a message; `unpacked`: of its entries; `frame`: of an entry; `entries`: their number.
+
+    `values`: how many values, those inside others included, are looked at one by one to find where entries end.
+    """
 
     message: int
     unpacked: int
     ratio: float
     frame: int
     entries: int
+    values: int = 2_000_000
 
 
 class Message(NamedTuple):
@@ -86,16 +90,17 @@ def read_message(data: bytes, limits: Limits) -> Message:
     count, start = count_of(data)
     if not 2 <= count <= 4:
         raise Refused("bad_message")
-    parts = _values(data, count, start)
+    scan = Scan(limits.values)
+    parts = _values(data, count, start, scan)
     tag = content_of(parts[0])
     if tag is None or len(tag) > MAX_TAG:
         raise Refused("bad_message")
     second = parts[1][0]
     if second in _ARRAYS:
-        option, frames = _option(parts[2:]), _elements(parts[1], limits)
+        option, frames = _option(parts[2:]), _elements(parts[1], limits, scan)
     elif second in _BLOBS:
         option = _option(parts[2:])
-        frames = _packed(content_of(parts[1]) or b"", option, limits)
+        frames = _packed(content_of(parts[1]) or b"", option, limits, scan)
     elif count == 2:
         raise Refused("bad_message")
     else:
@@ -116,33 +121,36 @@ def _option(parts: list[bytes]) -> dict[str, msgspec.Raw]:
         raise Refused("bad_message") from None
 
 
-def _elements(data: bytes, limits: Limits) -> list[bytes]:
+def _elements(data: bytes, limits: Limits, scan: Scan) -> list[bytes]:
     """The entries of an array. Their number is looked at first: each of them takes memory, however small it is."""
     count, start = count_of(data)
     if count > limits.entries:
         raise Refused("too_many")
-    return _values(data, count, start)
+    return _values(data, count, start, scan)
 
 
-def _values(data: bytes, count: int, start: int) -> list[bytes]:
+def _values(data: bytes, count: int, start: int, scan: Scan) -> list[bytes]:
     """The elements of a whole array."""
     try:
         return [bytes(value) for value in _raws.decode(data)]
     except (ValueError, RecursionError):
         # Nested deeper than compiled code goes.
-        return split(data[start:], count) or []
+        values = split(data[start:], count, scan)
+    if values is None:
+        raise Refused("too_complex")
+    return values
 
 
-def _packed(blob: bytes, option: dict[str, msgspec.Raw], limits: Limits) -> list[bytes]:
+def _packed(blob: bytes, option: dict[str, msgspec.Raw], limits: Limits, scan: Scan) -> list[bytes]:
     """The entries that stand one after another in a bin or str."""
     compressed = content_of(bytes(option.get("compressed", b""))) or b"text"
     if compressed != b"text":
         blob = _unpack(blob, compressed.decode(errors="replace"), limits)
     frames = _as_announced(blob, option.get("size"), limits)
     if frames is None:
-        frames = split(blob, limits.entries)
+        frames = split(blob, limits.entries, scan)
     if frames is None:
-        raise Refused("too_many")
+        raise Refused("too_complex" if scan.room == 0 else "too_many")
     return frames
 
 
@@ -161,7 +169,8 @@ def _unpack(blob: bytes, encoding: str, limits: Limits) -> bytes:
     if encoding not in ("gzip", "zstd"):
         raise Refused("unsupported")
     try:
-        unpacker = Decompressor(encoding, limits.unpacked, limits.ratio)
+        # Each member has an entry at least.
+        unpacker = Decompressor(encoding, limits.unpacked, limits.ratio, max_members=limits.entries)
         unpacked = unpacker.feed(blob)
         unpacker.finish()
     except LookupError:

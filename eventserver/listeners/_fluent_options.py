@@ -66,6 +66,16 @@ class FluentOptions(StreamOptions, frozen=True, kw_only=True):
     max_entries: Annotated[
         int, Doc("Entries of one message; a message with more cuts the connection.", 100_000, ge=1)
     ] = 100_000
+    max_values: Annotated[
+        int,
+        Doc(
+            "Values of one message (fields, and what is inside them) that are looked at one by one, where an entry is "
+            "nested very deep or a packed message does not say how many entries it has; a message with more cuts the "
+            "connection.",
+            5_000_000,
+            ge=1000,
+        ),
+    ] = 2_000_000
     max_buffered: Annotated[
         Size,
         Doc(

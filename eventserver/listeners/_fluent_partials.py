@@ -12,15 +12,19 @@ from collections.abc import Callable
 
 import msgspec
 
-from eventserver.framing._msgpack import content_of
+from eventserver.framing._msgpack import content_of, map_count
 from eventserver.listeners._fluent_messages import Message
 
 _MARK = b"partial_id"
 _TEXT = "log"
 _NIL = b"\xc0"
+#: Of how many fields a part is taken to pieces, and how many fields of the parts of one message; each part counts for
+#: some besides. Docker's have about ten, and 16 KiB of text.
+_MOST_FIELDS, _MOST_IN_ALL, _FOR_A_PART = 1000, 250_000, 50
 _KEYS = ("partial_message", "partial_id", "partial_ordinal", "partial_last")
 
-_entry = msgspec.msgpack.Decoder(tuple[msgspec.Raw, dict[str, msgspec.Raw]])
+_entry = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw])
+_record = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -57,10 +61,15 @@ class Partials:
         self._timeout = timeout
         self._max_frame = max_frame
         self._lines: OrderedDict[tuple[str, bytes], _Line] = OrderedDict()
+        self._fields = 0  # that may still be looked at in this message
         self.size = 0
 
     def take(self, message: Message, now: float, room: Callable[[int], bool]) -> list[Message]:
-        """The message, with each line in the place of its last part, behind what was given up for it."""
+        """The message, with each line in the place of its last part, behind what was given up for it.
+
+        Where a message has more parts than can be looked at in one go, the others stay as they are.
+        """
+        self._fields = _MOST_IN_ALL
         if not any(_MARK in frame for frame in message.frames):
             return [message]
         messages: list[Message] = []
@@ -89,13 +98,20 @@ class Partials:
 
     def _part(self, frame: bytes, now: float, whole: Message) -> bool:
         """Take a part, and with the last one the line; False if the entry is none."""
+        if self._fields < 0:
+            return False
         try:
-            time, record = _entry.decode(frame)
+            time, packed = _entry.decode(frame)
+            count = map_count(bytes(memoryview(packed)[:5]))
+            self._fields -= _FOR_A_PART + count
+            if not 0 < count <= _MOST_FIELDS or self._fields < 0:
+                return False
+            record = _record.decode(packed)
         except (ValueError, RecursionError):
             return False
         about = {key: content_of(bytes(record.pop(key, _NIL))) for key in _KEYS}
         text = content_of(bytes(record.get(_TEXT, _NIL)))
-        if not about["partial_id"] or text is None or len(record) > 0xFFFF:
+        if not about["partial_id"] or text is None:
             return False
         key = whole.tag, about["partial_id"]
         line = self._lines.get(key)

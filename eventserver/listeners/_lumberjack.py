@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from eventserver.decompression import BadCompression, Decompressor, TooLarge
-from eventserver.listeners._lumberjack_frames import READ_ROOM, Level, Limits, Window, ack
+from eventserver.listeners._lumberjack_frames import Level, Limits, Window, ack
 
 #: Said to a client of version 2 that waits, so that it goes on waiting.
 KEEPALIVE = ack(b"2", 0)
@@ -73,7 +73,7 @@ class Session:
         window = self._window
         if window.fault is not None:
             return None
-        window.room = max(READ_ROOM, len(data))
+        window.grant(len(data))
         self._outer.feed(data)
         frames, truncated, acks = window.frames, window.truncated, window.acks
         if not (frames or acks):

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from eventserver.listeners._acking_connection import AckingConnection, Owed
-from eventserver.listeners._lumberjack import KEEPALIVE, Session
+from eventserver.listeners._lumberjack import KEEPALIVE, Received, Session
 from eventserver.listeners._lumberjack_frames import Limits
 from eventserver.listeners._lumberjack_options import LumberjackOptions
 from eventserver.listeners._peer_connection import Hub
+
+#: The most events of a batch: compressed well, very many can come in one read. Beats send 2048 at a time.
+BATCH_FRAMES = 2048
 
 
 class LumberjackConnection(AckingConnection):
@@ -28,22 +31,31 @@ class LumberjackConnection(AckingConnection):
         received = session.feed(data)
         self._note_partial(session.partial, received is not None, now)
         if received is not None:
-            frames, truncated, acks = received
             if not self._owed:
                 self._told = now
-            if frames:
-                size = sum(map(len, frames))
-                self._take(frames, truncated, Owed(now, size, acks, len(frames)))
+            if received.frames:
+                self._take_all(received, now)
             else:
-                self._say(Owed(now, len(acks)), acks)
+                self._say(Owed(now, len(received.acks)), received.acks)
         if session.fault is not None:
             self._ingest.reject(session.fault)
             self.abort(session.fault)
         self._read_or_not()
 
+    def _take_all(self, received: Received, now: float) -> None:
+        """Put what one read brought, in batches of a size that handlers take in their stride."""
+        frames, truncated, acks = received
+        most = min(BATCH_FRAMES, self._options.max_unacknowledged)
+        for start in range(0, len(frames), most):
+            part = frames[start : start + most]
+            cut = [index - start for index in truncated if 0 <= index - start < most] if truncated else ()
+            last = start + most >= len(frames)
+            self._take(part, cut, Owed(now, sum(map(len, part)), acks if last else b"", len(part)))
+
     def _reply_to(self, owed: Owed) -> bytes:
-        self._told = self._seconds()
         acks: bytes = owed.what
+        if acks:
+            self._told = self._seconds()
         return acks
 
     def _incomplete(self) -> bool:

@@ -12,11 +12,12 @@ from typing import TypeAlias
 
 import msgspec
 
+from eventserver.listeners._lumberjack_pairs import as_object, shortened, whole_texts
+
 _JSON = struct.Struct(">HII")  # version and type, sequence number, length
 _JSON_HEADS = (0x324A, 0x314A)  # "2J" and, which nobody is known to send, "1J"
+_PAIR_HEADS = (0x3144, 0x3244)  # "1D" and, which nobody is known to send, "2D"
 _NUMBERS = struct.Struct(">II")
-
-_encode = msgspec.json.Encoder().encode
 
 #: What a parser wants next: so many bytes, or if negative, up to so many, whatever there is.
 _Parser: TypeAlias = Generator[int, bytes, None]
@@ -25,6 +26,9 @@ _Parser: TypeAlias = Generator[int, bytes, None]
 #: Data frames and ends of windows that one read may bring, or as many as it has bytes. A data frame of a client that
 #: counts takes two bytes at least, however well it is compressed, and a read has no more than 64 KiB.
 READ_ROOM = 1 << 16
+#: Pairs of data frames of version 1 that one read may bring, for each data frame that it may bring. An honest read of
+#: 64 KiB has a few ten thousand, packed well.
+PAIRS_ROOM = 2
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -42,11 +46,11 @@ class Window:
     """What has come of the windows of a connection, and what their client is to be told about it.
 
     `frames` are the payloads of one read, `truncated` the indexes of those that were cut, `acks` what is to be said
-    once all of them are safe. `room` is how many data frames and ends of windows the read may still bring: a few bytes
-    can unpack to very many of them, and each takes its time.
+    once all of them are safe. `room` is how many data frames and ends of windows the read may still bring, and `pairs`
+    how many pairs: a few bytes can unpack to very many of them, and each takes its time.
     """
 
-    __slots__ = ("acks", "fault", "frames", "last", "left", "room", "size", "truncated", "version")
+    __slots__ = ("acks", "fault", "frames", "last", "left", "pairs", "room", "size", "truncated", "version")
 
     def __init__(self) -> None:
         self.fault: str | None = None
@@ -57,7 +61,12 @@ class Window:
         self.left = 0  # those of them that are still to come
         self.last = 0  # the sequence number of the latest data frame
         self.version = b"2"
-        self.room = READ_ROOM
+        self.grant(0)
+
+    def grant(self, size: int) -> None:
+        """Bytes have been read: what they may bring."""
+        self.room = max(READ_ROOM, size)
+        self.pairs = PAIRS_ROOM * self.room
 
     def fail(self, reason: str) -> None:
         """The connection says something else than Lumberjack."""
@@ -94,6 +103,13 @@ class Window:
         if not self.left:
             self.end()
 
+    def has_pairs(self, count: int) -> bool:
+        """A data frame has so many pairs; whether it may."""
+        self.pairs -= count
+        if self.pairs < 0:
+            self.fail("bad_ratio")
+        return self.pairs >= 0
+
     def _use(self) -> None:
         self.room -= 1
         if self.room < 0:
@@ -108,7 +124,7 @@ def ack(version: bytes, sequence: int) -> bytes:
 class Level:
     """Cuts one level's bytes into frames, which go to the window. Never raises, whatever the bytes.
 
-    Whole JSON frames are cut in one loop; all else is read piece by piece. `inflate` takes the pieces of compressed
+    Whole data frames are cut in one loop; all else is read piece by piece. `inflate` takes the pieces of compressed
     frames, and None at the end of each; without it there must be none.
     """
 
@@ -133,9 +149,10 @@ class Level:
         position, size, window = 0, len(data), self._window
         while position < size and window.fault is None:
             if not self.partial:
-                position = self._whole(data, position)
-                if position == size:
-                    return
+                before = position
+                position = self._whole_pairs(data, self._whole(data, position))
+                if position != before:
+                    continue
             position = self._piece(data, position)
 
     def _whole(self, data: bytes, position: int) -> int:
@@ -159,6 +176,23 @@ class Level:
             window.last = sequence
             if not window.left:
                 window.end()
+        return position
+
+    def _whole_pairs(self, data: bytes, position: int) -> int:
+        """Cut the whole data frames of pairs that follow each other; returns where something else begins."""
+        window, limits, header = self._window, self._limits, _JSON.size
+        while position + header <= len(data) and window.fault is None:
+            head, sequence, count = _JSON.unpack_from(data, position)
+            if head not in _PAIR_HEADS or count > limits.max_pairs or not window.expects():
+                break
+            texts, end = whole_texts(data, position + header, 2 * count)
+            size = sum(map(len, texts))
+            if end < 0 or size > limits.max_data:
+                break
+            position = end
+            if window.has_pairs(count):
+                texts, cut = shortened(texts, limits.max_frame) if size > limits.max_frame else (texts, [])
+                window.add(sequence, as_object(texts, cut), bool(cut))
         return position
 
     def _piece(self, data: bytes, position: int) -> int:
@@ -221,28 +255,28 @@ class Level:
         self._window.add(sequence, payload, kept < length)
 
     def _pairs(self) -> _Parser:
-        """A map of version 1, which becomes the JSON object that says the same."""
+        """A map that has not come as a whole."""
         sequence, count = _NUMBERS.unpack((yield 8))
         limits, room, size = self._limits, self._limits.max_frame, 0
         if count > limits.max_pairs:
             self._window.fail("too_many_pairs")
+        if self._window.fault is not None or not self._window.has_pairs(count):
             return
-        texts: list[str] = []
-        for _ in range(2 * count):
+        texts: list[bytes] = []
+        cut: list[int] = []
+        for index in range(2 * count):
             length = _number((yield 4))
             size += length
             if size > limits.max_data:
                 self._window.fail("too_long")
                 return
             kept = min(length, room)
-            text = (yield kept) if kept else b""
+            if kept < length:
+                cut.append(index)
+            texts.append((yield kept) if kept else b"")
             room -= kept
             yield from _skip(length - kept)
-            texts.append(text.decode(errors="ignore" if kept < length else "replace"))
-        pairs = dict(zip(texts[::2], texts[1::2], strict=True))
-        if size > limits.max_frame:
-            pairs.pop("", None)  # what is left of keys for which there was no room
-        self._window.add(sequence, _encode(pairs), size > limits.max_frame)
+        self._window.add(sequence, as_object(texts, cut), bool(cut))
 
     def _compressed(self) -> _Parser:
         left = _number((yield 4))

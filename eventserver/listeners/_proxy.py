@@ -66,7 +66,7 @@ class ProxiedConnection(Protocol):
     """One connection of a proxy, until its header is whole; then another protocol takes its place.
 
     The header is waited for before anything is said or read, whatever pieces it comes in. It does not count as a
-    frame; bytes that are no header count as one that was rejected.
+    frame; bytes that are no header, or not a whole one, count as one that was rejected.
     """
 
     transport: Any
@@ -97,8 +97,6 @@ class ProxiedConnection(Protocol):
         buffer += data
         header = read_header(buffer, self._settings.max_header)
         if isinstance(header, Broken):
-            self._count(len(buffer))
-            self._hub.ingest.reject("proxy_header")
             self.abort("proxy_header", header.why)
         elif header is not None:
             self._hand_over(header, bytes(buffer[header.size :]))
@@ -107,9 +105,8 @@ class ProxiedConnection(Protocol):
         if self._inner is not None:
             self._inner.connectionLost(reason)
             return
-        if not self._over and self._buffer:
-            self._count(len(self._buffer))
-            self._hub.ingest.reject("proxy_header")
+        if not self._over:
+            self._refuse()
         self._over = True
         self._hub.waits_no_more(self)
 
@@ -125,7 +122,7 @@ class ProxiedConnection(Protocol):
         if self._over:
             return
         self._over = True
-        self._buffer.clear()
+        self._refuse()
         self._hub.context.counters.closed[reason] += 1
         self._hub.log.warn(
             reason, "closed the connection of the proxy {peer}: {why}", peer=self._proxy, why=why or reason
@@ -133,6 +130,13 @@ class ProxiedConnection(Protocol):
         self.transport.abortConnection()
 
     # Inside
+
+    def _refuse(self) -> None:
+        """Count what has come, whatever kept it from being a header: nothing will be made of it."""
+        if self._buffer:
+            self._count(len(self._buffer))
+            self._hub.ingest.reject("proxy_header")
+        self._buffer.clear()
 
     def _count(self, size: int) -> None:
         self._hub.context.counters.bytes += size

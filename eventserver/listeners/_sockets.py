@@ -6,13 +6,13 @@ import contextlib
 import ipaddress
 import os
 import socket
-import stat
 import struct
 from pathlib import Path
 
 from eventserver.listeners._datagram_options import DatagramOptions
 from eventserver.listeners._endpoints import CannotListen, Endpoint
 from eventserver.listeners._peers import inet_text
+from eventserver.listeners._socket_files import remove_stale
 from eventserver.listeners._systemd import adopt
 
 # asm-generic/socket.h; the socket module has no names for these.
@@ -95,7 +95,7 @@ def _open_unix(endpoint: Endpoint) -> socket.socket:
     path = endpoint.path
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        _remove_stale(path)
+        remove_stale(path, socket.SOCK_DGRAM)
         sock.setblocking(False)
         sock.bind(path)
         Path(path).chmod(endpoint.mode)
@@ -103,22 +103,6 @@ def _open_unix(endpoint: Endpoint) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _remove_stale(path: str) -> None:
-    """Remove the socket file of a process that is gone; a file that is no socket, or is in use, stays."""
-    try:
-        if not stat.S_ISSOCK(Path(path).lstat().st_mode):
-            return
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            Path(path).unlink()
-        except OSError:
-            return
 
 
 def _tune(sock: socket.socket, options: DatagramOptions) -> None:

@@ -18,9 +18,12 @@ from eventserver.listeners._detect import choose
 from eventserver.listeners._endpoints import CannotListen, Endpoint
 from eventserver.listeners._server import StreamServer
 from eventserver.listeners._tls import Certificates, TlsFactory, TlsProblem
+from eventserver.thinned_log import ThinnedLog
 
 #: How many peers are remembered with what they speak, so that it is logged once.
 _MOST_KNOWN = 1000
+#: Lines a minute that say what a peer speaks, for each protocol: anybody can come from ever new addresses.
+_MOST_LOGGED = 100
 
 
 class _Inside(Factory):
@@ -54,6 +57,7 @@ class AutoListener(StreamServer):
         super().__init__(options, context)
         self._undecided: dict[DetectingConnection, None] = {}
         self._known: dict[tuple[str, str], None] = {}
+        self._detected = ThinnedLog(context.log, context.reactor, burst=_MOST_LOGGED)
         self.speakers = make_speakers(options, context)
         for speaker in self.speakers.values():
             speaker._limits = self._limits
@@ -163,7 +167,7 @@ class AutoListener(StreamServer):
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         self._known[key] = None
-        self.context.log.info("{peer} speaks {name}", peer=peer, name=name)
+        self._detected.info(name, "{peer} speaks {name}", peer=peer, name=name)
 
     async def _open(self, endpoint: Endpoint) -> None:
         if self.options.tls is not None:

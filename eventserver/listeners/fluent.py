@@ -49,7 +49,7 @@ class FluentListener(StreamServer):
         self._key = None if options.shared_key is None else Key(options.shared_key, options.users, options.hostname)
         self._sizes = Limits(
             int(options.max_message), int(options.max_unpacked), options.max_ratio, int(options.max_frame),
-            options.max_entries,
+            options.max_entries, options.max_values,
         )  # fmt: skip
         self.budget = Budget(int(options.max_buffered))
         self.scope = f"{context.name}/forward"

@@ -15,7 +15,7 @@ from eventserver.listeners._server import StreamServer
 
 @implementer(IListener)
 class LumberjackListener(StreamServer):
-    """Takes the windows of Lumberjack clients, what one read brought as one batch, and acknowledges it as `ack` says.
+    """Takes the windows of Lumberjack clients, what one read brought together, and acknowledges it as `ack` says.
 
     An event that cannot be stored now is not answered: the connection is not read, its client is told to wait, and
     after `ack_timeout` the connection is cut, so that the client sends again.

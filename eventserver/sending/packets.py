@@ -53,18 +53,22 @@ class PacketLink:
             else:
                 family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]  # type: ignore[assignment]
             opened = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        except OSError as error:
-            self._owner.fatal(f"cannot send there: {error.strerror}")
+        except (OSError, UnicodeError) as error:
+            self._cannot(error)
             return
         try:
             opened.connect(address)
         except OSError as error:
             opened.close()
-            self._owner.fatal(f"cannot send there: {error.strerror}")
+            self._cannot(error)
             return
         self._socket = opened
         self._load.statistics.connections += 1
         self._owner.pump()
+
+    def _cannot(self, error: Exception) -> None:
+        # A name that no name can be (IDNA) is a UnicodeError; a path that is too long has only words.
+        self._owner.fatal(f"cannot send there: {getattr(error, 'strerror', None) or error}")
 
     def pump(self) -> None:
         """Send what is due, as far as the system takes it."""

@@ -14,7 +14,8 @@ LAST_TXNR = 999_999_999
 #: The most data of an answer that is read.
 MAX_ANSWER = 4096
 _HEADER = re.compile(rb"([0-9]{1,9}) ([A-Za-z]{1,32}) ([0-9]{1,9})([ \n])")
-_LONGEST_HEADER = 54
+#: What may become one. Who waits for more than that waits in vain: other protocols speak, and then wait, too.
+_BEGINNING = re.compile(rb"[0-9]{1,9}(?: (?:[A-Za-z]{1,32}(?: [0-9]{0,9})?)?)?")
 
 
 class Relp:
@@ -74,7 +75,7 @@ class Relp:
                 heard += [Heard(acknowledged), Heard(refused=1, reason=data[start:stop].decode(errors="replace"))]
                 acknowledged = 0
         self._rest = data[position:]
-        if not found and len(self._rest) >= _LONGEST_HEADER:
+        if not found and self._rest and not _BEGINNING.fullmatch(self._rest):
             raise BadAnswer("this is no RELP")
         return [*heard, Heard(acknowledged)] if acknowledged else heard
 

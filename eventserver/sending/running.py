@@ -72,9 +72,7 @@ class Run:
         if self._duration is not None:
             self._later("duration", self._duration, self.end_source)
         self._later("look", _LOOK, self._look)
-        for link in links:
-            if not self._ending:
-                link.start()
+        self._guarded(self._start_all)
         self.pump()
         return self._done
 
@@ -84,24 +82,43 @@ class Run:
             self._once_more = True
             return
         self._pumping = True
-        while True:
-            self._once_more = False
-            self._first += 1
-            for at in range(len(self._links)):
-                self._links[(self._first + at) % len(self._links)].pump()
-            if isinstance(self.source, Lines):
-                self.source.ask()
-            if not self._once_more or self._ending:
-                break
+        self._guarded(self._pump_all)
         self._pumping = False
-        self.load.rested()
         if self._ending:
             return
+        self.load.rested()
         if self.source.done():
             if all(link.idle for link in self._links):
                 self._finish()
         elif self.load.pace.rate is not None and (wait := self.load.next()) > -_TICK:
             self._later("tick", max(wait, _TICK), self.pump)
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        """Nothing should raise there. If it does, no caller knows what to do, and the run would wait for ever."""
+        try:
+            call()
+        except Exception as error:
+            self.fatal(f"cannot go on: {type(error).__name__}: {error}")
+
+    def _start_all(self) -> None:
+        for link in self._links:
+            if self._ending:
+                return
+            link.start()
+
+    def _pump_all(self) -> None:
+        """Have each link send what it can, again and again while one of them finds that there is room again."""
+        self._once_more = True
+        while self._once_more and not self._ending:
+            self._once_more = False
+            links = self._links
+            self._first = (self._first + 1) % (len(links) or 1)
+            for link in (*links[self._first :], *links[: self._first]):
+                if self._ending:
+                    return
+                link.pump()
+            if isinstance(self.source, Lines):
+                self.source.ask()
 
     def end_source(self) -> None:
         """Take nothing more; what was taken is still sent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -11,6 +12,9 @@ from eventserver.handlers._destinations import Destination, parse_destination
 
 Transport = Literal["tcp", "tls", "udp", "unix", "unix-datagram"]
 DATAGRAMS = ("udp", "unix-datagram")
+PATHS = ("unix", "unix-datagram")
+#: unix(7): `sun_path` has 108 bytes, with the NUL at its end.
+_MAX_PATH = 107
 
 
 class _Way(NamedTuple):
@@ -97,6 +101,8 @@ def parse_target(text: str) -> Target:
         destination = parse_destination(f"{way.transport}:{rest}")
     except ValueError:
         raise ValueError(f"`{text}` is no target; right would be {_right(scheme, way)}") from None
+    if destination.kind in PATHS and len(os.fsencode(destination.host)) > _MAX_PATH:
+        raise ValueError(f"`{text}` is no target; the path of a socket has at most {_MAX_PATH} bytes")
     return Target(text, way.protocol, destination)
 
 

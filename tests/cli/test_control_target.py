@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import pytest_twisted
@@ -48,6 +49,8 @@ def test_somebody_has_to_be_named(capsys: pytest.CaptureFixture[str]) -> None:
         (["--admin", "http://127.0.0.1:1", "--token-file", "no"], 2, "--token-file: no: No such file"),
         (["--admin", "http://127.0.0.1:1", "--token-file", "empty.token"], 2, "has no token"),
         (["--admin", "http://127.0.0.1:1"], 1, "http://127.0.0.1:1: "),
+        (["--admin", "http://exa mple"], 1, "http://exa mple: URL can't contain control characters"),
+        (["--admin", "http://a..b"], 1, "http://a..b: encoding with 'idna' codec failed"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(
@@ -69,6 +72,34 @@ def test_what_is_wrong_is_said_in_a_line(
     found = said(capsys, "journal", "info", *words)
     assert found[0] == code
     assert text in found[1]
+
+
+@pytest.mark.parametrize("words", [["deadletters", "retry", "1"], ["replay", "--handler", "h", "--from", "0"]])
+def test_nothing_is_asked_of_what_has_no_control_api(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def ask(self: object, method: str, path: str, *rest: object) -> dict[str, object]:
+        asked.append((method, path))
+        return {"accepted": 1, "duplicates": 0}
+
+    monkeypatch.setattr(_control.Server, "ask", ask)
+    code, err = said(capsys, *words, "--admin", "http://127.0.0.1:1")
+    assert code == 1
+    assert err.endswith("http://127.0.0.1:1: that is no control API of eventserver")
+    assert asked == [("GET", "/v1")]
+
+
+def test_an_answer_that_is_nested_too_deeply_is_shown_and_not_read() -> None:
+    answer = mock.Mock(status=200, reason="OK")
+    answer.getheader.return_value = "application/json"
+    answer.read.return_value = b'{"a":' * 200_000
+    connection = mock.Mock()
+    connection.getresponse.return_value = answer
+    with pytest.raises(_control.CommandError, match=r'answered 200: \{"a":'):
+        _control.Server(lambda: connection, "x").ask("GET", "/v1")
+    connection.close.assert_called_once_with()
 
 
 @pytest.fixture

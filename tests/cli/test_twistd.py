@@ -9,15 +9,34 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.realprograms import DEADLINE
+
 pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
-DEADLINE = 60
+
+
+def comes_true(condition: Callable[[], object]) -> bool:
+    """Waits until something holds; False at the deadline."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        os.sched_yield()
+    return True
+
+
+def catches(process: int, number: int) -> bool:
+    """Whether a process has a handler of its own for a signal (proc(5))."""
+    found = re.search(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return bool(int(found[1], 16) >> (number - 1) & 1)
 
 
 class Running:
@@ -111,6 +130,23 @@ def test_a_port_in_use_is_named_without_traceback_and_exit_code_1(tmp_path):
     (line,) = [line for line in done.stderr.splitlines() if " error " in line]
     assert str(port) in line
     assert "listener.tcp" in line
+
+
+def test_a_daemon_that_cannot_start_has_one_line_in_its_log_and_no_traceback(tmp_path):
+    reading, writing = os.pipe()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        listen = f"tcp:{port}:interface=127.0.0.1"
+        command = [f"{BIN}/twistd", "eventserver", "--listen", listen, "--handler", "null"]
+        done = subprocess.run(command, cwd=tmp_path, pass_fds=[writing], capture_output=True, timeout=DEADLINE)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        assert pipe.read() == b"", "the daemon has the other end: now it is gone"
+    assert done.returncode == 1
+    log = (tmp_path / "twistd.log").read_text()
+    assert "Traceback" not in log
+    (line,) = [line for line in log.splitlines() if "error" in line]
+    assert line.endswith(f"cannot listen on {listen}: Address already in use")
 
 
 def test_a_server_that_fails_while_the_reactor_runs_ends_with_exit_code_1(tmp_path):
@@ -211,13 +247,15 @@ def test_a_daemon_says_how_it_started(tmp_path: Path, taken: bool) -> None:
         assert started.returncode == 1
         assert "listener.tcp" in log
         assert str(port) in log
-        assert not (tmp_path / "own.pid").exists()
+        # The daemon has said how it started, and removes the file when it ends.
+        assert comes_true(lambda: not (tmp_path / "own.pid").exists())
         return
     assert started.returncode == 0, started.stderr
     number = int((tmp_path / "own.pid").read_text())
+    # Twisted says that it has started just before it looks after signals.
+    assert comes_true(lambda: catches(number, signal.SIGTERM))
     os.kill(number, signal.SIGTERM)
-    while (tmp_path / "own.pid").exists():
-        os.sched_yield()
+    assert comes_true(lambda: not (tmp_path / "own.pid").exists())
 
 
 SYSLOG = '[listener.syslog]\nendpoints = ["udp:0:interface=127.0.0.1"]\ndecoder = "syslog"\ntime_zone = "Asia/Tokyo"'
@@ -272,8 +310,9 @@ def test_what_is_configured_is_imported(start, tmp_path):
 def test_a_second_sigterm_while_it_stops_is_quiet(start, tmp_path):
     """The reactor stops once; who is impatient sends SIGKILL."""
     (tmp_path / "slow_handlers.py").write_text(
-        "from twisted.internet import reactor, task\n"
-        "async def slow(event):\n    print('called', flush=True)\n    await task.deferLater(reactor, 1)\n"
+        "import os\nfrom twisted.internet import reactor, task\n"
+        "async def slow(event):\n    print('called', flush=True)\n"
+        "    while not os.path.exists('go'):\n        await task.deferLater(reactor, 0.02)\n"
     )
     listen = "tcp:0:interface=127.0.0.1"
     server = start(f"{BIN}/twistd", "-n", "eventserver", "--listen", listen, "--handler", "slow_handlers:slow")
@@ -284,6 +323,7 @@ def test_a_second_sigterm_while_it_stops_is_quiet(start, tmp_path):
     server.process.send_signal(signal.SIGTERM)
     server.wait_for("SIGTERM")
     server.process.send_signal(signal.SIGINT)
+    (tmp_path / "go").touch()
     _, log = server.stop()
     assert "ReactorNotRunning" not in log
     assert "Traceback" not in log

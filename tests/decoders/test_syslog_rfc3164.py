@@ -384,6 +384,6 @@ def test_the_fast_path_reads_what_the_grammar_reads(parts: tuple[str, ...]) -> N
 def test_hostile_lines_take_no_more_time_than_their_length_allows(pattern: str, unit: str) -> None:
     """64 KiB of what makes careless patterns backtrack take far below a second."""
     line = pattern.format(unit * (65536 // len(unit)))
-    started = clock.process_time()
+    started = clock.thread_time()
     decode(line)
-    assert clock.process_time() - started < 0.5
+    assert clock.thread_time() - started < 0.5

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventserver.framing._msgpack import Malformed, Scan, content_of, count_of, split
+from eventserver.framing._msgpack import Malformed, Scan, content_of, count_of, map_count, split
 
 encode = msgspec.msgpack.encode
 _scalars = (
@@ -77,6 +77,27 @@ def test_too_many_values_are_none() -> None:
     assert split(b"\x01\x02\x03", 3) == [b"\x01", b"\x02", b"\x03"]
     assert split(b"\x01\x02\x03", 2) is None
     assert split(b"", 0) == []
+
+
+def test_a_scan_gives_up_when_it_has_looked_at_enough() -> None:
+    """Bytes that a string has are not looked at, values inside of values are: of all values together."""
+    deep, text = b"\x91" * 1000 + b"\xc0", encode("x" * 100_000)
+    assert split(deep + text + deep, 3, Scan(2010)) == [deep, text, deep]
+    assert split(deep + text + deep, 3, Scan(2000)) is None
+    scan = Scan(1500)
+    assert split(deep, 1, scan) == [deep]
+    assert split(deep, 1, scan) is None
+    assert scan.room == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "pairs"),
+    [({}, 0), ({"a": 1}, 1), (dict.fromkeys(range(300)), 300), (dict.fromkeys(range(70_000)), 70_000), ([], -1)],
+    ids=["none", "fix", "16", "32", "array"],
+)
+def test_headers_of_maps(value: Any, pairs: int) -> None:
+    assert map_count(encode(value)[:5]) == pairs
+    assert map_count(b"") == -1
 
 
 @given(data=st.binary(max_size=60))

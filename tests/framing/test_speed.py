@@ -25,9 +25,9 @@ def seconds(work: Callable[[], object]) -> float:
     """The CPU time that some work takes at best."""
     best = float("inf")
     for _ in range(4):
-        start = time.process_time()
+        start = time.thread_time()
         work()
-        best = min(best, time.process_time() - start)
+        best = min(best, time.thread_time() - start)
     return best
 
 

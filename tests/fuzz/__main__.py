@@ -28,7 +28,7 @@ def fuzz(name: str, seconds: int, kept: Path = Path("fuzzed")) -> tuple[bool, st
             (corpus / f"{number}").write_bytes(seed)
         words.write_text("".join(f'"{_escaped(word)}"\n' for word in [*AWKWARD, CUT]))
         command = [sys.executable, "-m", "tests.fuzz.one", name, f"-max_total_time={seconds}", f"-dict={words}"]
-        command += ["-timeout=10", "-rss_limit_mb=256", "-max_len=8192", f"-artifact_prefix={kept}/", str(corpus)]
+        command += ["-timeout=60", "-rss_limit_mb=256", "-max_len=8192", f"-artifact_prefix={kept}/", str(corpus)]
         done = subprocess.run(of_its_own(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     return done.returncode == 0, done.stdout.decode(errors="replace")
 

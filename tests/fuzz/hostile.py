@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from tests.fuzz.seeds import AWKWARD, seeds
+from tests.fuzz.seeds import AWKWARD, bombs, seeds
 from tests.fuzz.targets import Target, targets
 
 SIZE = 65_536
@@ -21,7 +21,7 @@ GIVE_UP = 2 << 30
 
 
 def hostile(name: str, quick: bool = False) -> Iterator[bytes]:
-    """Long inputs for a target; the leading NUL says that they come in one piece."""
+    """Long inputs for a target, and bombs; the leading NUL says that they come in one piece."""
     start = max(seeds(name)[:8], key=len)
     for number, piece in enumerate(AWKWARD):
         run = piece * (SIZE // len(piece))
@@ -32,6 +32,7 @@ def hostile(name: str, quick: bool = False) -> Iterator[bytes]:
         if piece.endswith(b","):
             found.append(b"[" + run[:-1] + b"]")
         yield from (b"\0" + data for data in found)
+    yield from (b"\0" + data for data in bombs(name))
 
 
 def findings(chosen: dict[str, Target], quick: bool = False) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import struct
 import zlib
 
@@ -22,6 +23,8 @@ def _lumberjack() -> list[bytes]:
         b"2W" + window + data,
         b"1W" + window + pair,
         b"2W" + window + b"2C" + struct.pack(">I", len(packed)) + packed,
+        b"1W" + window + b"1C" + struct.pack(">I", len(zlib.compress(pair))) + zlib.compress(pair),
+        b"2W" + struct.pack(">I", 0) + b"2A" + window,
     ]
 
 
@@ -40,6 +43,9 @@ def _fluent() -> list[bytes]:
         ),
         _pack(["t", 1, {"log": "a", "partial_message": "true", "partial_id": "x", "partial_ordinal": "1"}]),
         _pack(["PING", "host", b"salt", "0" * 128, "anna", "0" * 128]),
+        b'["t",1,{"log":"a"},{"chunk":["c"]}]',
+        _pack(["t", [[time, {"log": [[[{}]]], "b": msgspec.msgpack.Ext(1, b"c")}]] * 2, {"size": 3}]),
+        _pack(["t", gzip.compress(entries, mtime=0) * 2, {"compressed": "gzip", "chunk": "e"}]),
     ]
 
 
@@ -113,6 +119,28 @@ AWKWARD = [
     *(b"\x80", b"\x90", b"\x91", b"\x81\xa1a", b"\xdd\xff\xff\xff\xff", b"\xdf\0\0\0\1", b"\xd9\xff", b"\x1e\x0f"),
     *(b"2J", b"2C\0\0\0\1", b"1 syslog 1 a\n", b"0\r\n", b"a:b\r\n", b"]q\0(", b"K\1", b"\x8a\xff", b"U\1", b"t."),
 ]
+
+
+def bombs(target: str) -> list[bytes]:
+    """What is small, or one message, and would take very long if what is done for it were not bounded."""
+    if target.startswith("listener:lumberjack"):
+        pairs = b"1D" + struct.pack(">II", 1, 1000) + bytes(8000)
+        noise = random.Random(1).randbytes(30_000)  # without it there would be too much in too little
+        noise = b"1D" + struct.pack(">III", 1, 1, 0) + struct.pack(">I", len(noise)) + noise
+        packed = zlib.compress(noise + pairs * 800)
+        bomb = b"1W" + struct.pack(">I", 65536) + b"1C" + struct.pack(">I", len(packed)) + packed
+        return [bomb, bomb * 8]
+    if target.startswith("listener:fluent"):
+        deep, tiny = b"\x91" * (6 << 20) + b"\x90", b"\x80" * (6 << 20)
+        wide = b"\xdd" + struct.pack(">I", len(tiny)) + tiny
+        blobs = [deep, tiny, wide, b"\xd4\1\1" * (2 << 20)]
+        members = gzip.compress(b"", mtime=0) * (200 << 10)
+        return [
+            *(b"\x92\xa1t\xc6" + struct.pack(">I", len(blob)) + blob for blob in blobs),
+            _pack(["t", members, {"compressed": "gzip"}]),
+            b"\x92\xa1t\xdd" + struct.pack(">I", 1) + deep,
+        ]
+    return []
 
 
 def seeds(target: str) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 
@@ -36,4 +37,4 @@ def test_what_raises_and_what_takes_long_is_found() -> None:
     assert found
     assert all(line.startswith("decoder:text: ValueError('no quotes') for ") for line in found)
     [line] = hostile.findings({"decoder:text": slow})
-    assert line.startswith("decoder:text: 1.0 s for ")
+    assert re.match(r"decoder:text: 1\.\d s for ", line)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, Logger
 from twisted.python.failure import Failure
+from zope.interface import directlyProvides, providedBy
 
 from eventserver.counters import HandlerCounters
 from eventserver.encoders import JsonEncoder, RawEncoder, TextEncoder
@@ -67,6 +68,32 @@ class FakeReactor(Clock):
     def run_thread(self) -> None:
         """Run the oldest call that waits for its thread."""
         self.held.pop(0)()
+
+
+class HandMoved:
+    """A real reactor whose timers come when the test says so (`advance`): sockets, threads and Tasks are real.
+
+    So a machine that stands still for a moment makes nothing too late.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._real = reactor
+        clock = Clock()
+        self.advance, self.callLater, self.seconds = clock.advance, clock.callLater, clock.seconds
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the reactor turn until something is true, for a minute at most."""
+    from twisted.internet import reactor
+
+    end = reactor.seconds() + 60  # type: ignore[attr-defined]
+    while not condition():
+        assert reactor.seconds() < end, "it did not come true"  # type: ignore[attr-defined]
+        await deferLater(reactor, 0.001)  # type: ignore[arg-type]
 
 
 class PullTransport(StringTransport):

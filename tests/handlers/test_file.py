@@ -24,6 +24,7 @@ from eventserver.handlers import _files, file
 from eventserver.handlers._paths import PathTemplate
 from eventserver.handlers.file import FileHandler
 from tests.handlers.fakes import NOON, FakeReactor, Log, make_batch, make_context, make_event, make_events
+from tests.patching import own_os
 
 Make = Callable[..., FileHandler]
 
@@ -248,7 +249,7 @@ class TestFailures:
                 raise OSError(number, os.strerror(number))
             return write(fd, data)
 
-        monkeypatch.setattr(_files.os, "write", fails)
+        own_os(monkeypatch, _files, write=fails)
         with pytest.raises(TemporaryFailure, match=os.strerror(number)):
             done(handler.handle(events))
         monkeypatch.undo()
@@ -273,7 +274,7 @@ class TestFailures:
                 other.write(b" other\n")
             raise OSError(errno.EIO, "broken")
 
-        monkeypatch.setattr(_files.os, "write", fails)
+        own_os(monkeypatch, _files, write=fails)
         with pytest.raises(TemporaryFailure):
             done(handler.handle([make_batch(b"b")]))
         assert (tmp_path / "all.log").read_bytes() == b"a\nb other\n"
@@ -286,7 +287,7 @@ class TestFailures:
         def fails(fd: int) -> None:
             raise OSError(errno.EIO, "broken")
 
-        monkeypatch.setattr(_files.os, "fdatasync", fails)
+        own_os(monkeypatch, _files, fdatasync=fails)
         with pytest.raises(TemporaryFailure, match="broken"):
             done(handler.handle(make_events(1)))
         monkeypatch.undo()
@@ -309,7 +310,7 @@ class TestFailures:
                 raise PermissionError(errno.EACCES, "Permission denied")
             return open_(path, *args, **kwargs)
 
-        monkeypatch.setattr(_files.os, "open", refuses)
+        own_os(monkeypatch, _files, open=refuses)
         with pytest.raises(TemporaryFailure, match=r"h1.log: Permission denied"):
             done(handler.handle(make_events(1)))
 
@@ -344,7 +345,7 @@ class TestThreads:
         self, make: Make, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
     ) -> None:
         reactor, synced = FakeReactor(), []
-        monkeypatch.setattr(_files.os, "fdatasync", synced.append)
+        own_os(monkeypatch, _files, fdatasync=synced.append)
         handler = make("{hostname}.log", reactor, **changes)
         done(handler.handle([make_event(n, fields={"hostname": f"h{n % 2}"}) for n in range(10)]))
         assert reactor.hops == 1
@@ -352,7 +353,7 @@ class TestThreads:
 
     def test_sync_can_be_refused(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         synced: list[int] = []
-        monkeypatch.setattr(_files.os, "fdatasync", synced.append)
+        own_os(monkeypatch, _files, fdatasync=synced.append)
         assert make("all.log", durable=True, sync=False).handle(make_events(1)) is None
         assert synced == []
 
@@ -371,7 +372,7 @@ class TestThreads:
             synced.append(os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), tmp_path))
             fsync(fd)
 
-        monkeypatch.setattr(_files.os, "fsync", note)
+        own_os(monkeypatch, _files, fsync=note)
         handler = make("logs/{hostname}/all.log", durable=True)
         done(handler.handle([make_event(1, fields={"hostname": "h1"})]))
         assert synced == ([] if there else ["."]) + ["logs", "logs/h1"]
@@ -384,7 +385,7 @@ class TestThreads:
         def fails(fd: int) -> None:
             raise OSError(errno.EIO, "broken")
 
-        monkeypatch.setattr(_files.os, "fsync", fails)
+        own_os(monkeypatch, _files, fsync=fails)
         before = set(os.listdir("/proc/self/fd"))
         with pytest.raises(TemporaryFailure, match="broken"):
             done(handler.handle(make_events(1)))
@@ -411,7 +412,7 @@ class TestThreads:
             reactor.advance(0.02)
             return write(fd, data)
 
-        monkeypatch.setattr(_files.os, "write", slow)
+        own_os(monkeypatch, _files, write=slow)
         done(handler.handle(make_events(1)))
         assert reactor.hops == 0
         done(handler.handle(make_events(1)))
@@ -475,6 +476,29 @@ class TestReopen:
         assert (tmp_path / "all.log").read_bytes() == b"first\n"
         assert (tmp_path / "all.log.1").read_bytes() == b""
         reactor.hold = False
+
+    @pytest.mark.parametrize("path", ["out.jsonl", "{listener}.jsonl"])
+    def test_a_deleted_file_is_made_anew_where_done_means_on_the_disk(
+        self, make: Make, tmp_path: Path, path: str
+    ) -> None:
+        handler = make(path, sync=True, format="raw", max_new_files_per_minute=2)
+        batch = make_batch(b"one")
+        done(handler.handle([batch]))
+        (found,) = tmp_path.iterdir()
+        found.unlink()
+        done(handler.handle([batch]))
+        done(handler.handle([batch]))
+        assert found.read_bytes() == b"one\none\n"
+
+    def test_a_deleted_overflow_is_made_anew(self, make: Make, tmp_path: Path) -> None:
+        handler = make("{listener}.jsonl", sync=True, format="raw", max_new_files_per_minute=1)
+        done(handler.handle([make_batch(b"one")]))
+        other = msgspec.structs.replace(make_batch(b"two"), listener="other")
+        done(handler.handle([other]))
+        (tmp_path / "overflow").unlink()
+        done(handler.handle([other]))
+        done(handler.handle([other]))
+        assert (tmp_path / "overflow").read_bytes() == b"two\ntwo\n"
 
     def test_a_moved_folder_is_let_go_too(self, make: Make, tmp_path: Path) -> None:
         handler = make("base/{hostname}.log")

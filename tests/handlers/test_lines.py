@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from eventserver.event import Batch
 from eventserver.handlers._lines import LineWriter
+from eventserver.testing import make_event
 from tests.handlers.fakes import PARTS, make_batch, make_context, make_events
 
 
@@ -40,6 +41,15 @@ def test_whatever_looks_at_events_gets_events() -> None:
         ):
             writer = LineWriter(PARTS[encoder](), context, needs_events=itself)
             assert (writer.wants, writer.wants_raw) == ("events", wants_raw)
+
+
+def test_a_frame_with_several_events_is_written_once() -> None:
+    """Whichever of its events `match` has left."""
+    writer = LineWriter(PARTS["raw"](), make_context(needs_events=True))
+    ids = ("B-0", "B-0.1", "B-1.1", "B-1.2", "B-2", "C-2")
+    pile = [make_event(id=name, raw=f"frame {name[:3]}") for name in ids]
+    assert writer.lines(pile) == b"frame B-0\nframe B-1\nframe B-2\nframe C-2\n"
+    assert LineWriter(PARTS["json"](), make_context(needs_events=True)).lines(pile).count(b"\n") == 6
 
 
 def test_other_encoders_take_events() -> None:

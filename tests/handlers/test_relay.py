@@ -32,6 +32,7 @@ from eventserver.handlers.relay import Reconnect, RelayHandler
 from eventserver.options import Duration
 from tests.handlers.fakes import (
     FakeReactor,
+    HandMoved,
     LateTransport,
     Log,
     PullTransport,
@@ -39,6 +40,7 @@ from tests.handlers.fakes import (
     make_context,
     make_event,
     make_events,
+    until,
 )
 
 Options = RelayHandler.Options
@@ -374,17 +376,6 @@ class Sinks(Factory):
         return self.made[-1]
 
 
-async def until(condition: Any) -> None:
-    """Let the reactor turn until something is true; about five seconds at most."""
-    from twisted.internet import reactor
-
-    for _ in range(5000):
-        if condition():
-            return
-        await deferLater(reactor, 0.001)  # type: ignore[arg-type]
-    raise AssertionError("it did not come true")
-
-
 async def deliver(handler: RelayHandler, pile: list[Any]) -> None:
     deferred = handler.handle(pile)
     assert deferred is not None
@@ -459,15 +450,21 @@ class TestStreams:
         port = await listening.listen(sinks)
         to = f"{'tls' if secure else 'tcp'}:127.0.0.1:{port.getHost().port}"
         tls = TlsOptions(verify=False) if secure else TlsOptions()
-        handler = make(to, reactor, tls=tls, log=Log(), send_timeout=Duration(0.1))
+        timed = HandMoved(reactor)
+        handler = make(to, timed, tls=tls, log=Log(), send_timeout=Duration(10))
         handler.start()
         await deliver(handler, [make_batch(b"first")])
         await until(lambda: sinks.made[0].data)
         stuck: Any = sinks.made[0].transport
         stuck.pauseProducing()
         pile = [make_batch(*[b"x" * 65535] * 300)]
-        with pytest.raises(TemporaryFailure, match="took nothing"):
-            await deliver(handler, pile)
+        sent = results_of(handler.handle(pile))
+        await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+        assert sent == []
+        timed.advance(10)
+        await until(lambda: sent)
+        assert isinstance(sent[0], TemporaryFailure)
+        assert "took nothing" in str(sent[0])
         await until(lambda: handler._peer._protocol is None)  # type: ignore[union-attr]
         await deliver(handler, [make_batch(b"again")])
         await until(lambda: sinks.made[1].data)
@@ -619,7 +616,7 @@ class TestDatagrams:
     def receiver(self) -> Iterator[socket.socket]:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
             receiver.bind(("127.0.0.1", 0))
-            receiver.settimeout(5)
+            receiver.settimeout(60)
             yield receiver
 
     def test_each_event_is_a_datagram_without_framing(self, receiver: socket.socket) -> None:
@@ -627,6 +624,18 @@ class TestDatagrams:
         handler.start()
         assert results_of(handler.handle(make_events(3))) == [None]
         assert [receiver.recv(100) for _ in range(3)] == [b"m0", b"m1", b"m2"]
+        handler.stop()
+
+    def test_a_datagram_with_several_events_is_passed_on_once(self, receiver: socket.socket) -> None:
+        handler = make(f"udp:127.0.0.1:{receiver.getsockname()[1]}")
+        handler.start()
+        first, second = make_event(0), make_event(1)
+        pile = [first, *[first.replace(id=f"{first.id}.{n}") for n in (1, 2)], second]
+        assert results_of(handler.handle(pile)) == [None]
+        assert [receiver.recv(100) for _ in range(2)] == [b"m0", b"m1"]
+        receiver.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            receiver.recv(100)
         handler.stop()
 
     def test_names_are_looked_up_in_a_thread(self, receiver: socket.socket) -> None:

@@ -237,7 +237,7 @@ class TestDatagrams:
     def test_they_arrive(self) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
             receiver.bind(("127.0.0.1", 0))
-            receiver.settimeout(10)
+            receiver.settimeout(60)
             reactor = ThreadedMemoryReactor()
             handler = StatsdHandler(Options(to=f"udp:127.0.0.1:{receiver.getsockname()[1]}"), make_context(reactor))
             handler.start()
@@ -259,7 +259,7 @@ class TestDatagrams:
         assert "cannot be reached" in "".join(log.lines)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
             receiver.bind(("127.0.0.1", port))
-            receiver.settimeout(10)
+            receiver.settimeout(60)
             reactor.advance(1)
             assert b"statsd.numStats" in receiver.recv(65535)
         handler.stop()

@@ -17,26 +17,15 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ReactorNotRunning
-from twisted.internet.task import deferLater
 
 from eventserver.errors import PartialFailure, TemporaryFailure
 from eventserver.event import Event
 from eventserver.handlers._threads import OneThread, from_thread
 from eventserver.handlers.python import PythonHandler
-from tests.handlers.fakes import Log, make_context, make_events
+from tests.handlers.fakes import HandMoved, Log, make_context, make_events, until
+from tests.realprograms import DEADLINE
 
 NUMBERS = itertools.count()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the reactor turn until something is true; about five seconds at most."""
-    from twisted.internet import reactor
-
-    for _ in range(5000):
-        if condition():
-            return
-        await deferLater(reactor, 0.001)  # type: ignore[arg-type]
-    raise AssertionError("it did not come true")
 
 
 @pytest.fixture
@@ -65,7 +54,7 @@ async def test_one_thread_makes_one_call_after_another(thread: OneThread) -> Non
 
 @pytest_twisted.ensureDeferred
 async def test_lanes_have_threads_of_their_own(thread: OneThread) -> None:
-    both = threading.Barrier(2, timeout=5)
+    both = threading.Barrier(2, timeout=DEADLINE)
     first, second = thread.run(both.wait), thread.run(both.wait)
     assert sorted([await first, await second]) == [0, 1]
     await thread.run(int)
@@ -132,13 +121,16 @@ async def test_a_hanging_event_is_given_up_and_its_thread_goes_no_further() -> N
     def handler(event: Event) -> None:
         seen.append(event.message)
         if event.message == "m1":
-            let_go.wait(10)
+            let_go.wait(DEADLINE)
 
+    timed = HandMoved(reactor)
     made = PythonHandler(
-        PythonHandler.Options(call="tests:handler", thread=True), make_context(reactor, Log(), timeout=0.05), handler
+        PythonHandler.Options(call="tests:handler", thread=True), make_context(timed, Log(), timeout=10.0), handler
     )
     deferred = made.handle(make_events(3))
     assert deferred is not None
+    await until(lambda: seen == ["m0", "m1"])
+    timed.advance(10)
     with pytest.raises(PartialFailure) as caught:
         await deferred
     assert [type(error).__name__ for error in caught.value.errors.values()] == ["HandlerTimeout", "NotAttempted"]
@@ -162,7 +154,7 @@ from tests.handlers.fakes import make_context, make_events
 
 def hang(event):
     reactor.callFromThread(stop)
-    time.sleep(60)
+    time.sleep(600)
 
 def stop():
     waiting.addErrback(lambda failure: None)
@@ -179,7 +171,7 @@ print("ended")
 
 @pytest.mark.parametrize("reactor", ["asyncio", "default"])
 def test_a_call_that_hangs_does_not_keep_the_program_alive(reactor: str) -> None:
-    ended = subprocess.run([sys.executable, "-c", HANGING, reactor], capture_output=True, timeout=20, check=True)
+    ended = subprocess.run([sys.executable, "-c", HANGING, reactor], capture_output=True, timeout=DEADLINE, check=True)
     assert ended.stdout == b"ended\n"
     assert ended.stderr == b""
 
@@ -188,7 +180,7 @@ def test_a_call_that_hangs_does_not_keep_the_program_alive(reactor: str) -> None
 async def test_calls_in_turn_wait_for_each_other(thread: OneThread) -> None:
     """Also behind one that was given up: they are refused."""
     let_go = threading.Event()
-    hanging: Deferred[Any] = thread.run_in_turn(let_go.wait, 10)
+    hanging: Deferred[Any] = thread.run_in_turn(let_go.wait, DEADLINE)
     waiting = thread.run_in_turn(int)
     assert not thread.idle
     hanging.cancel()

@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 from eventserver.errors import PartialFailure, safe_text
 from eventserver.event import Event
 from eventserver.handlers.python import PythonHandler
-from tests.handlers.fakes import FakeReactor, Log, Replies, make_context, make_events
+from tests.handlers.fakes import FakeReactor, HandMoved, Log, Replies, make_context, make_events, until
 
 Kinds = dict[str, str]
 
@@ -264,20 +264,25 @@ class TestTimeLimit:
                     continue
 
         handler = make(stubborn, self.reactor, timeout=10.0, log=self.log)
+        counters = handler._context.counters
         done = results_of(handler.handle(make_events(2)))
         self.reactor.advance(10)
         assert self.log.lines == []
+        assert counters.overdue == 0
         for _ in range(5):
             self.reactor.advance(10)
+        assert counters.overdue == 1
         assert self.seen == ["m0", "m0"]
         self.waiting["m0"].cancel()
         for _ in range(5):
             self.reactor.advance(10)
         assert self.seen == ["m0", "m0", "m0"]
+        assert counters.overdue == 1
         assert len(self.log.lines) == 1
         assert "does not end although it was cancelled" in self.log.lines[0]
         self.waiting["m0"].callback(None)
         assert self.seen == ["m0", "m0", "m0", "m1"]
+        assert counters.overdue == 0
         self.reactor.advance(5)
         self.waiting["m1"].callback(None)
         # What was done in the end does not have to be done again.
@@ -328,28 +333,39 @@ class TestTimeLimitOfRealReactors:
     async def test_an_event_that_takes_too_long_fails_alone(self) -> None:
         from twisted.internet import reactor
 
+        begun: list[str] = []
         cleaned: list[str] = []
 
         async def handler(event: Event) -> None:
+            begun.append(event.message)
             try:
-                await deferLater(reactor, 60 if event.message in ("m1", "m3") else 0)  # type: ignore[arg-type]
+                await (Deferred() if event.message in ("m1", "m3") else deferLater(reactor, 0))  # type: ignore[arg-type]
             finally:
                 await deferLater(reactor, 0)  # type: ignore[arg-type]
                 cleaned.append(event.message)
 
-        assert await outcome(make(handler, reactor, timeout=0.02), 5) == {"1": "HandlerTimeout", "3": "HandlerTimeout"}
+        timed = HandMoved(reactor)
+        done = results_of(make(handler, timed, timeout=10.0).handle(make_events(5)))
+        for message in ("m1", "m3"):
+            await until(lambda message=message: begun[-1:] == [message])
+            timed.advance(10)
+        await until(lambda: done)
+        assert kinds(done[0]) == {"1": "HandlerTimeout", "3": "HandlerTimeout"}
         assert cleaned == ["m0", "m1", "m2", "m3", "m4"]
 
     @pytest_twisted.ensureDeferred
     async def test_a_cancelled_call_names_what_was_not_done(self) -> None:
         from twisted.internet import reactor
 
-        async def handler(event: Event) -> None:
-            await deferLater(reactor, 0 if event.message == "m0" else 60)  # type: ignore[arg-type]
+        begun: list[str] = []
 
-        sending = make(handler, reactor, timeout=30.0).handle(make_events(3))
+        async def handler(event: Event) -> None:
+            begun.append(event.message)
+            await (deferLater(reactor, 0) if event.message == "m0" else Deferred())  # type: ignore[arg-type]
+
+        sending = make(handler, reactor, timeout=300.0).handle(make_events(3))
         assert sending is not None
-        await deferLater(reactor, 0.02)  # type: ignore[arg-type]
+        await until(lambda: begun[-1:] == ["m1"])
         sending.cancel()
         with pytest.raises(PartialFailure) as caught:
             await sending
@@ -370,7 +386,12 @@ class TestTimeLimitOfRealReactors:
             except TimeoutError:
                 assert event.message == "m0"
 
-        assert await outcome(make(handler, asyncio_reactor, timeout=0.02), 3) == {"1": "HandlerTimeout"}
+        timed = HandMoved(asyncio_reactor)
+        done = results_of(make(handler, timed, timeout=10.0).handle(make_events(3)))
+        await until(lambda: len(cancelling) == 2)
+        timed.advance(10)
+        await until(lambda: done)
+        assert kinds(done[0]) == {"1": "HandlerTimeout"}
         assert cancelling == [0, 0, 0]
 
     @pytest_twisted.ensureDeferred
@@ -386,7 +407,7 @@ class TestTimeLimitOfRealReactors:
 
         sending = make(stubborn, asyncio_reactor).handle(make_events(3))
         assert sending is not None
-        await deferLater(asyncio_reactor, 0.001)
+        await until(lambda: seen)
         sending.cancel()
         with pytest.raises(PartialFailure) as caught:
             await sending

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from OpenSSL import SSL
+from twisted.internet.address import IPv4Address
 
 from eventserver.counters import ListenerCounters
 from eventserver.errors import SettingsError
@@ -193,6 +194,26 @@ def test_gelf_over_http_is_answered_as_such(bench: Bench) -> None:
     assert bench.found == [("http", "gelf", GELF)]
 
 
+def test_gelf_may_say_late_what_it_is(bench: Bench) -> None:
+    """Its keys may stand behind a long text; as lines it would never end."""
+    message = b'{"full_message":"%b","version":"1.1","host":"h","short_message":"x"}' % (b"x" * 20000)
+    peer = bench.start().connect()
+    for at in range(0, len(message), 1460):
+        peer.send(message[at : at + 1460])
+    peer.send(b"\0" + message + b"\0")
+    assert bench.found == [("gelf", "gelf", message)] * 2
+
+
+def test_objects_that_end_with_nul_are_cut_there(bench: Bench) -> None:
+    """Whether they were recognised as GELF or not."""
+    peer = bench.start({"max_frame": Size(1 << 20)}).connect()
+    message = b'{"full_message":"%b","version":"1.1","host":"h","short_message":"x"}' % (b"x" * 70000)
+    for at in range(0, len(message), 1460):
+        peer.send(message[at : at + 1460])
+    peer.send(b'\0{"a":1}\0{"a":2}\n')
+    assert bench.found == [("json", "json", message), ("json", "json", b'{"a":1}'), ("json", "json", b'{"a":2}')]
+
+
 def test_what_was_found_is_logged_once_a_peer(bench: Bench, logged: list[str]) -> None:
     bench.start()
     for _ in range(3):
@@ -201,6 +222,19 @@ def test_what_was_found_is_logged_once_a_peer(bench: Bench, logged: list[str]) -
     assert any("relp, fluent, lumberjack, http, gelf, syslog, json, lines" in line for line in logged)
     bench.connect()
     assert [info.protocol for info in bench.listener.connections()] == ["", "syslog", "syslog", "syslog"]
+
+
+def test_ever_new_peers_do_not_flood_the_log(bench: Bench, logged: list[str]) -> None:
+    bench.start()
+    for number in range(300):
+        address = IPv4Address("TCP", f"192.0.2.{number % 250}", 1000 + number)
+        bench.listener.speaker(address, f"192.0.2.{number}:51123", "syslog", tls=False)
+    assert len([line for line in logged if "speaks syslog" in line]) == 100
+    bench.listener.speaker(PEER, "192.0.2.7:1", "relp", tls=False)
+    assert logged[-1].endswith("192.0.2.7:1 speaks relp"), "another protocol has its own share"
+    bench.wait(61)
+    bench.listener.speaker(PEER, "198.51.100.1:1", "syslog", tls=False)
+    assert logged[-1].endswith("198.51.100.1:1 speaks syslog (200 more like this since the last such line)")
 
 
 # TLS on the same port

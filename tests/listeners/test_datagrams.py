@@ -356,7 +356,7 @@ def test_reply_goes_to_the_sender(
     listener = start(UDP, replies=True)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         for sock in (sender, other, sender):
-            sock.settimeout(5)
+            sock.settimeout(60)
             sock.sendto(b"ping", ("127.0.0.1", port_of(listener)))
         reactor.read_all()
         [batch] = intake.batches
@@ -523,7 +523,7 @@ def test_unix_peer_is_answered_where_it_is_bound(
     start(f"unix-datagram:{path}", replies=True)
     with unix_sender(path) as bound, unix_sender(path) as nameless:
         bound.bind(str(tmp_path / "me"))
-        bound.settimeout(5)
+        bound.settimeout(60)
         bound.send(b"x")
         nameless.send(b"y")
         reactor.read_all()

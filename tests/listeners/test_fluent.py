@@ -275,6 +275,25 @@ def test_a_message_that_was_stored_in_part_is_not_stored_twice(bench: Bench) -> 
     assert peer.acks() == ["c"]
 
 
+def test_the_rest_of_a_message_that_came_again_as_a_whole_is_not_stored_besides(bench: Bench) -> None:
+    """Its sender gave up waiting while there was no room, and its repeat found some before it."""
+    entries = [entry(number, {"log": "x" * 1_000_000}) for number in range(3)]
+    data = packed("a", entries, chunk="c")
+    peer = bench.start().connect()
+    bench.intake.room = 1
+    peer.send(data)
+    peer.lose()
+    bench.intake.room = None
+    again = bench.connect()
+    again.send(data)
+    bench.listener.resume()
+    bench.intake.settle()
+    assert [len(batch.frames) for batch in bench.intake.batches] == [2, 2, 1]
+    assert again.acks() == ["c"]
+    assert bench.counters.duplicates == 1
+    assert bench.listener.budget.used == 0
+
+
 def test_what_is_held_outlives_its_connection(bench: Bench) -> None:
     """Its sender has forgotten what it asked no ack for; the other message comes again, and is a repeat then."""
     peer = bench.start().connect()

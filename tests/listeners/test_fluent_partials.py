@@ -170,3 +170,17 @@ def test_a_truncated_entry_is_no_part() -> None:
     frame = entry(1, docker("x", part="l", ordinal=1))
     cut = Message("t", [encode(1), frame], [1], None)
     assert Partials(10, 10.0, 1000).take(cut, 0.0, lambda size: True) == [cut]
+
+
+def test_no_more_parts_are_looked_at_than_can_be_in_one_go() -> None:
+    """Each takes its time; the others stay events of their own, and so do entries with very many fields."""
+    parts = Partials(100, 10, 1 << 20)
+    frames = [entry(1, docker(str(number), part=str(number), ordinal=1, last=True)) for number in range(6000)]
+    [whole] = parts.take(Message("t", frames, [], None), 0, lambda size: True)
+    merged = [len(frame) < len(before) for frame, before in zip(whole.frames, frames, strict=True)]
+    assert 4000 < sum(merged) < 5000
+    assert merged == sorted(merged, reverse=True)
+    [after] = parts.take(Message("t", frames[:1], [], None), 0, lambda size: True)
+    assert after.frames == whole.frames[:1], "that is of one message"
+    wide = entry(1, {**docker("x", part="x", ordinal=1), **{f"k{number}": 1 for number in range(1000)}})
+    assert parts.take(Message("t", [wide], [], None), 0, lambda size: True)[0].frames == [wide]

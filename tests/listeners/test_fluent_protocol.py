@@ -149,6 +149,21 @@ def test_messages_may_be_json() -> None:
     assert acknowledge(found[1].chunk, json=True) == b'{"ack":"c"}'
 
 
+@pytest.mark.parametrize("depth", [1, 100, 900, 940])
+@pytest.mark.parametrize("brackets", ["[]", '{"a":1}'], ids=["array", "map"])
+def test_the_chunk_of_a_message_in_json_has_nothing_inside(depth: int, brackets: str) -> None:
+    """The ack is made when the promise is kept, of all messages together: what cannot be made then is not taken."""
+    chunk = "[" * depth + brackets + "]" * depth
+    assert fault(b'["app",1,{},{"chunk":%b}]' % chunk.encode()) == "bad_message"
+
+
+@pytest.mark.parametrize("chunk", ["c", "", 7, -1, 1.5, True, "é" * 500])
+def test_the_ack_of_a_message_in_json_is_json(chunk: Any) -> None:
+    [found] = read(json.dumps(["app", 1, {}, {"chunk": chunk}]).encode())
+    assert found.chunk is not None
+    assert json.loads(acknowledge(found.chunk, json=True)) == {"ack": chunk}
+
+
 @given(cuts=st.lists(st.integers(1, 9), max_size=30))
 def test_json_may_come_in_pieces(cuts: list[int]) -> None:
     data = b'["a",1,{"l\\"]":"\\\\"}]["b",[[2,{"x":[[]]}]]]' * 2
@@ -206,6 +221,31 @@ def test_limits_break_the_stream() -> None:
     assert fault(packed_blob("a", BLOB, compressed="lzma")) == "unsupported"
     assert fault(packed_blob("a", BLOB, compressed="gzip")) == "bad_compression"
     assert fault(packed_blob("a", gzip.compress(BLOB)[:-1], compressed="gzip")) == "bad_compression"
+
+
+@pytest.mark.parametrize("option", [{}, {"size": 3}])
+def test_values_that_are_looked_at_one_by_one_are_bounded(option: dict[str, Any]) -> None:
+    """Where compiled code cannot: very deep inside, or without the number of entries. All of a message counts."""
+    deep = b"\x92\1" + b"\x91" * 2000 + b"\x90"
+    flat = b"\x92\1\xdc\7\xd0" + b"\1" * 2000
+    for make in (forward, packed):
+        [found] = read(make("t", [deep], **option), values=5000)
+        assert found.frames == [deep]
+        assert fault(make("t", [deep], **option), values=1500) == "too_complex"
+    assert fault(b"\x93\xa1t\1" + deep[2:], values=1500) == "too_complex"
+    assert len(read(packed("t", [flat] * 2, **option), values=5000)[0].frames) == 2
+    assert fault(packed("t", [flat] * 3, **{**option, "size": 4}), values=5000) == "too_complex"
+    assert len(read(packed("t", [flat] * 3, size=3), values=1000)[0].frames) == 3
+    assert len(read(forward("t", [flat] * 3), values=1000)[0].frames) == 3
+
+
+@pytest.mark.parametrize(("compressed", "pack"), [("gzip", gzip.compress), ("zstd", zstandard.compress)])
+def test_there_are_no_more_members_than_entries(compressed: str, pack: Any) -> None:
+    """Fluentd packs each entry, or several, and puts one behind the other."""
+    member = pack(ENTRIES[1])
+    [found] = read(packed_blob("t", member * 10, compressed=compressed), entries=10)
+    assert found.frames == [ENTRIES[1]] * 10
+    assert fault(packed_blob("t", pack(b"") * 20, compressed=compressed), entries=10) == "oversize"
 
 
 def test_what_cannot_come_is_not_waited_for() -> None:

@@ -210,7 +210,7 @@ async def test_a_listener_with_many_peers(intake: FakeIntake, counters: Listener
     port = int(listener.addresses()[0].rpartition(":")[2])
 
     async def until(condition: Callable[[], object]) -> None:
-        end = reactor.seconds() + 10
+        end = reactor.seconds() + 60
         while not condition():
             assert reactor.seconds() < end
             await deferLater(reactor, 0.001)

@@ -118,6 +118,53 @@ def test_pairs_over_the_limit_are_cut_and_the_next_event_survives() -> None:
     assert said == [2]
 
 
+_texts = st.binary(max_size=3) | st.sampled_from([b"a", b"caf\xc3\xa9", b"x" * 9])
+
+
+@given(
+    maps=st.lists(st.dictionaries(_texts, _texts, max_size=5), max_size=6),
+    cuts=st.lists(st.integers(1, 40), max_size=20),
+    inside=st.booleans(),
+)
+def test_pairs_are_the_same_however_they_come(maps: list[dict[bytes, bytes]], cuts: list[int], inside: bool) -> None:
+    """As a whole they are read in one loop, otherwise piece by piece."""
+    data = b"".join(pairs_frame(number, pairs) for number, pairs in enumerate(maps, 1))
+    data = window(len(maps), b"1") + (compressed(data, b"1") if inside else data)
+    positions = list(itertools.accumulate(cuts, initial=0))
+    pieces = [data[start:stop] for start, stop in itertools.pairwise([*positions, max(len(data), positions[-1])])]
+    session = Session(LIMITS)
+    assert read(session, *pieces) == read(Session(LIMITS), data)
+    assert session.fault is None
+    assert not session.partial
+
+
+@pytest.mark.parametrize("length", [400, 1001])
+def test_whole_pairs_are_limited_together_too(length: int) -> None:
+    """As those that come in pieces: what is cut is skipped, up to what is read at all."""
+    pairs = {b"a": b"x" * length, b"b": b"y" * length}
+    session = Session(LIMITS)
+    frames, truncated, _ = read(session, window(2, b"1") + pairs_frame(1, pairs) + pairs_frame(2, {b"c": b""}))
+    if length == 400:
+        assert ([json.loads(frame) for frame in frames], truncated) == ([{"a": "x" * 19}, {"c": ""}], [0])
+    else:
+        assert (frames, session.fault) == ([], "too_long")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_read_does_not_unpack_to_pairs_without_end(whole: bool) -> None:
+    """64 KiB can unpack to millions of them, which took seconds."""
+    session = Session(Limits(1 << 16, 1 << 20, 5000, 1000, 1 << 24, 1e9))
+    frame = b"1D" + struct.pack(">II", 1, 1000) + bytes(8000)
+    if whole:
+        received = session.feed(window(5000, b"1") + compressed(frame * 1000, b"1"))
+    else:
+        session.feed(window(5000, b"1") + b"1D" + struct.pack(">II", 1, 1000))
+        received = session.feed(bytes(8000) + compressed(frame * 1000, b"1"))
+    assert session.fault == "bad_ratio"
+    assert received is not None
+    assert 100 <= len(received.frames) <= 132
+
+
 def test_an_event_over_the_limit_is_cut_and_the_next_survives() -> None:
     data = window(4) + numbered(b"x" * 20, b"y" * 21, b"z" * 900, b"last")
     frames, truncated, said = read(Session(LIMITS), data)
@@ -130,10 +177,10 @@ def test_what_is_skipped_is_not_held() -> None:
     session = Session(Limits(20, 1 << 30, 100, 5, 1 << 20, 200.0))
     session.feed(window(1) + b"2J" + struct.pack(">II", 1, 1 << 30))
     piece = bytes(1 << 16)
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(1 << 14):
         session.feed(piece)
-    assert time.perf_counter() - started < 5
+    assert time.thread_time() - started < 5
     assert len(session._outer._body) == 0
 
 
@@ -274,6 +321,6 @@ def test_many_small_events_are_read_fast() -> None:
     """Cut in one loop, not one by one."""
     data = window(100_000) + numbered(*[b"0123456789"] * 100_000)
     session = Session(Limits(100, 1000, 1 << 20, 5, 1 << 20, 200.0))
-    started = time.perf_counter()
+    started = time.thread_time()
     assert len(read(session, data)[0]) == 100_000
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1

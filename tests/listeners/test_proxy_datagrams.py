@@ -67,7 +67,7 @@ def proxy() -> Iterator[socket.socket]:
     """A proxy's socket."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        sock.settimeout(5)
+        sock.settimeout(60)
         yield sock
 
 

@@ -294,7 +294,7 @@ def test_every_beginning_waits_for_more(data: bytes) -> None:
 def test_a_hostile_header_costs_little() -> None:
     """The largest header that may be, full of the smallest extensions, with a checksum."""
     tlvs = tlv(4, b"") * 21800
-    began = time.perf_counter()
+    began = time.thread_time()
     header = read_header(with_crc(HERE, THERE, tlvs), 65551)
     assert isinstance(header, Header)
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1

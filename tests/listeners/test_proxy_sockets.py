@@ -146,7 +146,7 @@ async def test_header_timeout_closes(start: Start, counters: ListenerCounters) -
     client.transport.write(HEADER[:-1])
     await until(lambda: client.reason)
     assert counters.closed == {"proxy_timeout": 1}
-    assert counters.rejected == {}
+    assert counters.rejected == {"proxy_header": 1}
 
 
 @pytest_twisted.ensureDeferred

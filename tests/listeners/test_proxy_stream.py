@@ -295,7 +295,8 @@ def test_header_timeout(make: Make, reactor: MemoryReactor, counters: ListenerCo
     slow.send(b" TCP4 ")
     slow.lose()
     silent.lose()
-    assert counters.rejected == {}
+    assert counters.rejected == {"proxy_header": 1}, "a piece of a header is a discard, whatever ends it"
+    assert counters.bytes == len(b"PROXY") + len(LINE)
 
 
 def test_a_peer_that_goes_before_its_header(make: Make, reactor: MemoryReactor, counters: ListenerCounters) -> None:

@@ -257,8 +257,8 @@ def test_a_message_that_comes_byte_by_byte_costs_its_length() -> None:
     """Not its square: 256 KiB in single bytes within seconds."""
     made = Session(1 << 20, 1 << 20, "x")
     made.feed(OPEN)
-    began = time.perf_counter()
+    began = time.thread_time()
     for byte in frame(2, "syslog", b"x" * (1 << 18)):
         steps = made.feed(bytes((byte,)))
     assert len(messages(steps)[0]) == 1 << 18
-    assert time.perf_counter() - began < 5
+    assert time.thread_time() - began < 5

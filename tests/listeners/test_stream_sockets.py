@@ -56,10 +56,10 @@ class Client(Protocol):
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Turns of the reactor until the condition holds; fails after five seconds."""
+    """Turns of the reactor until the condition holds; fails after a minute."""
     from twisted.internet import reactor
 
-    end = reactor.seconds() + 5
+    end = reactor.seconds() + 60
     while not condition():
         assert reactor.seconds() < end, "it never came true"
         await deferLater(reactor, 0.001)
@@ -126,6 +126,20 @@ async def test_tcp(start: Start, intake: FakeIntake, logged: list[str], scheme: 
     assert intake.peers[0] == f"{text}:{client.transport.getHost().port}"
     client.transport.loseConnection()
     await until(lambda: not listener.connections())
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_killed_process_with_our_number_is_followed(start: Start, intake: FakeIntake, tmp_path: Path) -> None:
+    """As in a container, where every server is process 1."""
+    path = tmp_path / "es"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as gone:
+        gone.bind(str(path))
+    Path(f"{path}.lock").symlink_to(str(os.getpid()))
+    await start(f"unix:{path}")
+    client = await connect(f"unix:{path}")
+    client.transport.write(b"a\n")
+    await until(lambda: intake.batches)
+    client.transport.loseConnection()
 
 
 @pytest_twisted.ensureDeferred

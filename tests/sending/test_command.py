@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from twisted.internet.task import Clock
 
 from eventserver.cli.main import _parser, main
 from eventserver.sending.sources import Lines
+from tests.realprograms import DEADLINE
 
 
 @pytest.mark.parametrize(("words", "said"), [
@@ -65,6 +68,17 @@ def test_a_closed_standard_input_is_told(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr("sys.stdin", None)
     assert main(["send", "--to", "relp:localhost:1"]) == 2
     assert "standard input is closed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("stdout", "said"), [
+    (">/dev/full", "eventserver components: standard output: No space left on device\n"),
+    (">&-", ""),
+    ("2>&- | cat >/dev/null", ""),
+])  # fmt: skip
+def test_an_output_that_takes_nothing_is_told_in_one_line(stdout: str, said: str) -> None:
+    command = f"set -o pipefail; {sys.executable} -m eventserver.cli.main components {stdout}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert (done.returncode, done.stderr) == (1 if said else 0, said)
 
 
 def test_a_line_that_was_cut_is_in_the_report() -> None:

@@ -119,6 +119,25 @@ def test_relp_answers_out_of_order_or_to_nothing_are_bad() -> None:
             client.receive(said)
 
 
+@pytest.mark.parametrize(
+    "said", [b"H", b"HTTP/1.1 400 Bad Request\r\n", b"220 mail.example\r\n", b"1 rsp x", b"1  ", b"\n"]
+)
+def test_another_protocol_is_no_relp_from_its_first_bytes_on(said: bytes) -> None:
+    """Its server waits for more, so nobody would ever find out."""
+    session = Relp(10, "x")
+    session.begin()
+    with pytest.raises(BadAnswer, match="no RELP"):
+        session.receive(said)
+
+
+def test_relp_may_come_byte_by_byte() -> None:
+    session = Relp(10, "x")
+    session.begin()
+    said = b"1 rsp 6 200 OK\n"
+    assert not any(session.receive(bytes((byte,))) for byte in said)
+    assert session.ready
+
+
 def test_relp_numbers_begin_anew_after_the_largest() -> None:
     client = Relp(10, "x")
     client.begin()

@@ -38,6 +38,8 @@ def test_a_target(text: str, protocol: str, kind: str, host: str, port: int, pat
     ("relp:localhost:0", "right would be"),
     ("relp:localhost:70000", "right would be"),
     ("unix:", "right would be `unix:/run/es.sock`"),
+    ("unix:/" + "x" * 107, "the path of a socket has at most 107 bytes"),
+    ("statsd+unix-datagram:/" + "ä" * 54, "the path of a socket has at most 107 bytes"),
     ("http:localhost:8080", "right would be `http://localhost:8080/`"),
     ("http://", "is no URL"),
     ("http://localhost:x/", "is no URL"),
