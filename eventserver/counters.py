@@ -85,6 +85,8 @@ class HandlerCounters:
     """Events of `delivered` that the handler could make nothing of, by reason; outside the sums."""
     calls: int = 0
     """Calls of the handler."""
+    overdue: int = 0
+    """What was cancelled because it took too long, and does not end (a gauge); for handlers that time themselves."""
 
     def balanced(self) -> bool:
         """Whether decoded + parked at start = delivered + filtered + dead-lettered + parked now."""

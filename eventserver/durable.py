@@ -40,8 +40,8 @@ class DecoderSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 class IDurableJournal(IJournal):
     """A journal that is on disk. Everything is called in the reactor's thread; nothing here waits for the disk but
-    `open`, which a server calls before it listens, what returns a Deferred, and `dead` and `retry_dead`, which people
-    ask for.
+    `open`, which a server calls before it listens, what returns a Deferred, and `dead` and `retry_dead`: a server that
+    runs asks with `read_dead` and `revive_dead` instead.
 
     `committed` follows `head`: a batch is committed when its group commit has been fsynced. `commit_cursor` takes
     effect at once and is written soon, together with those of the others: a restart may bring a handler again what it
@@ -114,8 +114,11 @@ class IDurableJournal(IJournal):
         Waits for the disk, since they are not in memory. Raises `OSError` where it does not give them now.
         """
 
+    def read_dead(handler: str | None = None, after: int = 0, limit: int = 1000) -> Deferred[list[tuple[int, Parked]]]:
+        """As `dead`, without waiting; fails with `OSError`."""
+
     def dead_bytes() -> int:
-        """Bytes that dead letters take."""
+        """Bytes that dead letters take: on the disk, and some 600 bytes for each that it takes in memory."""
 
     def drop_dead(numbers: Collection[int]) -> int:
         """Forget dead letters; returns how many there were."""
@@ -125,6 +128,9 @@ class IDurableJournal(IJournal):
 
         Waits for the disk, as `dead` does.
         """
+
+    def revive_dead(numbers: Collection[int], now: dt.datetime) -> Deferred[list[Parked]]:
+        """As `retry_dead`, without waiting; fails with `OSError`, and nothing has changed then."""
 
     def on_dead_changed(callback: Callable[[], None]) -> None:
         """Call `callback()` when dead letters have been dropped or made parked events again: there is room."""

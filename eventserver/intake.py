@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import Literal, Protocol
 
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -15,6 +16,8 @@ from eventserver.event import Batch, size_of
 from eventserver.interfaces import AckLevel, IIntake, IJournal, IListener
 
 Done = Callable[[Failure | None], None]
+
+_log = Logger()
 
 #: Listeners pause when the journal is this full, and resume when it has been emptied so far.
 HIGH, LOW = 0.8, 0.6
@@ -179,8 +182,14 @@ class Intake:
     def _relieved(self) -> bool:
         if self._last or not self._accepting():
             return self._accepting()
+        return self.journal.size <= self._low and not self.late()
+
+    def late(self) -> list[str]:
+        """The handlers that listeners wait for, while the journal itself has room."""
+        if self.journal.size > self._high:
+            return []
         blocking = (consumer for consumer in self._consumers.values() if consumer.when_full == "block")
-        return self.journal.size <= self._low and all(c.lag_bytes() <= 0.75 * c.max_lag for c in blocking)
+        return [c.name for c in blocking if c.lag_bytes() > 0.75 * c.max_lag]
 
     # Acknowledgements
 
@@ -224,7 +233,7 @@ class Intake:
             reached = self._reached(names)
             # `done` may put and settle in turn, so the group is looked up afresh each time.
             while (watches := self._watches.get(names)) and watches[0][0] <= reached:
-                watches.popleft()[1](None)
+                _tell(watches.popleft()[1], None)
             if not watches:
                 self._watches.pop(names, None)
 
@@ -278,7 +287,7 @@ class Intake:
                 self._watches[names] = deque(kept)
         failure = _never(name, start, end)
         for _, done in sorted(lost, key=lambda watch: watch[0]):
-            done(failure)
+            _tell(done, failure)
 
     def _damaged(self, start: int, end: int) -> None:
         """The journal cannot read frames any more: who has yet to pass them never gets them."""
@@ -312,7 +321,15 @@ class Intake:
         self.stopped = True
         watches, self._watches = self._watches, {}
         for _, done in sorted((watch for group in watches.values() for watch in group), key=lambda watch: watch[0]):
-            done(Failure(Stopped("the server is stopping")))
+            _tell(done, Failure(Stopped("the server is stopping")))
+
+
+def _tell(done: Done, failure: Failure | None) -> None:
+    """Keep or break a promise. What goes wrong in one listener then is not to cost the others their promises."""
+    try:
+        done(failure)
+    except Exception:
+        _log.failure("an acknowledgement could not be given")
 
 
 def _never(name: str, start: int, end: int) -> Failure:

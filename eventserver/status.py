@@ -17,6 +17,8 @@ DISK_NUMBERS: dict[str, str] = {
     "eventserver_journal_disk_bytes": "disk_bytes",
     "eventserver_journal_disk_errors_total": "disk_errors",
     "eventserver_journal_lost_frames": "lost",
+    "eventserver_journal_lost_dead_letters_total": "dead_lost",
+    "eventserver_journal_meta_apart_total": "meta_apart",
     "eventserver_journal_keys": "keys",
 }
 
@@ -61,10 +63,16 @@ class Status:
         disk = on_disk(self.parts.journal)
         reasons = [] if disk is None or disk.unwell is None else [f"the journal is unwell: {disk.unwell}"]
         if self.parts.intake.paused and not reasons:
-            behind = disk is not None and not disk.accepting
-            reasons.append(f"the journal is {'slow' if behind else 'full'}: listeners are paused{self._held_by()}")
+            reasons.append(f"{self._why_paused()}: listeners are paused{self._held_by()}")
         unwell = [delivery for delivery in self.parts.deliveries.values() if delivery.unwell is not None]
         return reasons + [f"handler {delivery.name} is unwell: {delivery.unwell}" for delivery in unwell]
+
+    def _why_paused(self) -> str:
+        disk = on_disk(self.parts.journal)
+        if disk is not None and not disk.accepting:
+            return "the journal is slow"
+        late = self.parts.intake.late()
+        return f"behind by `max_lag`: handler {', '.join(late)}" if late else "the journal is full"
 
     def _held_by(self) -> str:
         """Whose cursors, of handlers that are not there, hold what is in a full journal."""

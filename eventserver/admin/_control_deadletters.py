@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import ensureDeferred
 
 from eventserver.admin._control_replies import (
     DEFAULT_LISTED,
@@ -48,36 +49,50 @@ class DeadLetters:
         self._replays = replays
         self._now = now
 
-    def page(self, query: Mapping[str, str]) -> dict[str, Any]:
+    def page(self, query: Mapping[str, str]) -> Any:
         """A page of them, in short."""
+        return ensureDeferred(self._page(query))
+
+    async def _page(self, query: Mapping[str, str]) -> dict[str, Any]:
         check_keys(query, ("after", "limit", *_FILTERS))
         limit = max(1, number_of(query, "limit", DEFAULT_LISTED, MAX_LISTED))
         search = _Search(self._journal, query.get("handler"), query.get("match"), query.get("since"))
-        found = [in_short(number, one) for number, one in search.after(number_of(query, "after", 0, 1 << 62), limit)]
+        after = number_of(query, "after", 0, 1 << 62)
+        found = [in_short(number, one) for number, one in await search.after(after, limit)]
         return {"deadletters": found, "next": search.next, "bytes": self._journal.dead_bytes()}
 
-    def show(self, number: str, query: Mapping[str, str]) -> dict[str, Any]:
+    def show(self, number: str, query: Mapping[str, str]) -> Any:
         """One of them, whole."""
+        return ensureDeferred(self._show(number, query))
+
+    async def _show(self, number: str, query: Mapping[str, str]) -> dict[str, Any]:
         check_keys(query, ())
         wanted = number_of({"number": number}, "number", 0, 1 << 62)
-        found = self._journal.dead(None, wanted - 1, 1) if wanted else []
+        found = await self._journal.read_dead(None, wanted - 1, 1) if wanted else []
         if not found or found[0][0] != wanted:
             raise ControlError(404, f"there is no dead letter {number}")
         return in_full(*found[0])
 
-    def retry(self, body: bytes) -> dict[str, Any]:
+    def retry(self, body: bytes) -> Any:
         """Have some tried again: parked events of their handlers, due now."""
-        numbers, following = self._selected(body)
-        parked = self._journal.retry_dead(numbers, self._now())
+        return ensureDeferred(self._retry(body))
+
+    async def _retry(self, body: bytes) -> dict[str, Any]:
+        numbers, following = await self._selected(body)
+        # In the same turn: a crash must not find parked events that nobody has.
+        parked = await self._journal.revive_dead(numbers, self._now())
         waiting = self._replays.take_back(parked)
         return {"retried": len(parked), "next": following, "waiting_for": sorted(waiting)}
 
-    def drop(self, body: bytes) -> dict[str, Any]:
+    def drop(self, body: bytes) -> Any:
         """Forget some."""
-        numbers, following = self._selected(body)
+        return ensureDeferred(self._drop(body))
+
+    async def _drop(self, body: bytes) -> dict[str, Any]:
+        numbers, following = await self._selected(body)
         return {"dropped": self._journal.drop_dead(numbers), "next": following}
 
-    def _selected(self, body: bytes) -> tuple[list[int], int | None]:
+    async def _selected(self, body: bytes) -> tuple[list[int], int | None]:
         wanted = decode(body, Selection)
         filters = any(getattr(wanted, name) is not None for name in _FILTERS)
         if bool(wanted.numbers) == wanted.all or (filters and not wanted.all):
@@ -89,7 +104,7 @@ class DeadLetters:
                 raise ControlError(400, f"`numbers` has more than {MAX_LISTED}")
             return wanted.numbers, None
         search = _Search(self._journal, wanted.handler, wanted.match, wanted.since)
-        return [number for number, _ in search.after(wanted.after, MAX_LISTED)], search.next
+        return [number for number, _ in await search.after(wanted.after, MAX_LISTED)], search.next
 
 
 class _Search:
@@ -105,22 +120,22 @@ class _Search:
         except ExpressionError as error:
             raise ControlError(400, f"`match`: {error}") from None
 
-    def after(self, number: int, limit: int) -> Iterator[tuple[int, Parked]]:
+    async def after(self, number: int, limit: int) -> list[tuple[int, Parked]]:
         """Those behind a number, up to a limit; looks at a bounded number of them."""
-        left, given = MAX_LOOKED_AT, 0
+        left, found = MAX_LOOKED_AT, []
         while left > 0:
-            page = self._journal.dead(self._handler, number, min(_PAGE, left))
+            page = await self._journal.read_dead(self._handler, number, min(_PAGE, left))
             left -= len(page)
             for number, one in page:
                 if self._holds(one):
-                    given += 1
-                    yield number, one
-                    if given == limit:
-                        self.next = number if self._journal.dead(self._handler, number, 1) else None
-                        return
+                    found.append((number, one))
+                    if len(found) == limit:
+                        self.next = number if await self._journal.read_dead(self._handler, number, 1) else None
+                        return found
             if len(page) < _PAGE and left > 0:
-                return
+                return found
         self.next = number
+        return found
 
     def _holds(self, one: Parked) -> bool:
         if self._since is not None and one.last_attempt < self._since:

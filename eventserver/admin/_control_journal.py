@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -13,10 +14,14 @@ from eventserver.admin._control_replies import MAX_LISTED, ControlError, bytes_a
 from eventserver.interfaces import Entry
 from eventserver.replaying import position_of
 
-#: Bytes of frames in one answer, soft by one batch.
+#: Bytes of frames in one answer, or four times as many of what is said of them, about; soft by one frame.
 MAX_BYTES = 256 << 10
+#: Bytes of what is said of each frame, about, besides its context.
+_SAID = 200
 #: Seconds of reading in one answer of `verify`; whoever asks goes on from `next`.
 BUDGET = 2.0
+#: What settings take as the name of a handler.
+_HANDLER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 
 
 class Rename(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +74,9 @@ class JournalPages:
         """Give the cursor of a handler that is not in the settings to another one that has none yet."""
         wanted = decode(body, Rename)
         self._needs(wanted.old)
+        if not _HANDLER.fullmatch(wanted.new):
+            # Nobody would ever move that cursor; and with a replay's name it would be dropped at the next start.
+            raise ControlError(400, f"no handler can be called {wanted.new!r}")
         try:
             self._journal.rename_cursor(wanted.old, wanted.new)
         except ValueError as error:
@@ -99,7 +107,17 @@ class JournalPages:
     async def _frames(self, query: Mapping[str, str], size: int) -> dict[str, Any]:
         start, end = await self._range(query)
         entries = await self._journal.read_between(start, end, size)
-        found = [frame for entry in entries for frame in frames_as_json(entry) if start <= frame["position"] < end]
+        found: list[dict[str, Any]] = []
+        left = size
+        for entry in entries:
+            # What is said of each frame is bounded too: one batch may have 100,000, and of each a long path.
+            # It counts for a quarter, since the whole batch is read again for each answer.
+            each = (_SAID + sum(len(str(value)) for value in entry.batch.context.values())) // 4
+            for index in range(max(start - entry.first, 0), min(end, entry.end) - entry.first):
+                if found and left <= 0:
+                    return {"frames": found, "next": entry.first + index}
+                found.append(frame_as_json(entry, index))
+                left -= len(entry.batch.frames[index]) + each
         last = entries[-1].end if entries else end
         return {"frames": found, "next": last if last < end else None}
 
@@ -134,18 +152,17 @@ class JournalPages:
         return {"from": start, "to": end, **counts, "missing": missing, "next": at if at < end else None}
 
 
-def frames_as_json(entry: Entry) -> Iterator[dict[str, Any]]:
-    """The frames of a batch, each with its position and what the batch knows of it."""
+def frame_as_json(entry: Entry, index: int) -> dict[str, Any]:
+    """A frame of a batch, with its position and what the batch knows of it."""
     batch = entry.batch
-    for index, data in enumerate(batch.frames):
-        context = batch.context_of(index)
-        yield {
-            "position": entry.first + index,
-            "id": batch.id_of(index),
-            "listener": batch.listener,
-            "decoder": batch.decoder,
-            "received": batch.received,
-            "peer": batch.peer_of(index),
-            **({"context": context} if context else {}),
-            **bytes_as_json("frame", data),
-        }
+    context = batch.context_of(index)
+    return {
+        "position": entry.first + index,
+        "id": batch.id_of(index),
+        "listener": batch.listener,
+        "decoder": batch.decoder,
+        "received": batch.received,
+        "peer": batch.peer_of(index),
+        **({"context": context} if context else {}),
+        **bytes_as_json("frame", batch.frames[index]),
+    }

@@ -165,7 +165,7 @@ GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
     "eventserver_handler_lag_seconds": (("handler",), "Age of the oldest frame that the handler has not passed."),
     "eventserver_handler_unwell": (
         ("handler",),
-        "1 while the handler waits: its destination is unwell, or there is no room for its dead letters.",
+        "1 while the handler waits: its destination is unwell, a call does not end, or dead letters find no room.",
     ),
     "eventserver_intake_paused": ((), "1 while listeners are paused because a bound is reached."),
     "eventserver_journal_bytes": ((), "Bytes that the journal holds."),
@@ -179,6 +179,8 @@ GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
     "eventserver_journal_disk_bytes": ((), "Bytes that these files take."),
     "eventserver_journal_disk_errors_total": ((), "How often the disk has failed."),
     "eventserver_journal_lost_frames": ((), "Frames that were on the disk and could not be read any more."),
+    "eventserver_journal_lost_dead_letters_total": ((), "Dead letters and parked events that could not be read."),
+    "eventserver_journal_meta_apart_total": ((), "Copies of `meta.db` in `quarantine`, since not all could be read."),
     "eventserver_journal_keys": ((), "Names that senders gave to what they sent, remembered to recognise repeats."),
     "eventserver_journal_commits_total": ((), "Group commits."),
     "eventserver_journal_commit_seconds": (

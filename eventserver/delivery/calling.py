@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from eventserver.awaiting import as_deferred
 from eventserver.errors import CONNECTION_ERRORS, HandlerTimeout, PartialFailure
 from eventserver.event import Batch
 from eventserver.interfaces import IHandler
+
+_log = Logger(namespace="eventserver")
 
 #: What was given to the handler in one lane, and what went wrong with it (None: it is done).
 Outcome = tuple[list[Any], BaseException | None]
@@ -86,7 +89,8 @@ class Caller:
 
     def _call_now(self, items: list[Any], turns: Turns | None) -> bool:
         try:
-            result = self._handler.handle(items)
+            # A list of its own: what the handler does to it must not change what is counted, and called again.
+            result = self._handler.handle(items.copy())
             deferred = None if result is None else as_deferred(result, self._reactor)
         except KeyboardInterrupt:
             raise
@@ -157,11 +161,18 @@ class _Lane:
         """Cancel the call, and its time limit."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        self._deferred.cancel()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        try:
+            self._deferred.cancel()
+        except Exception:
+            # Somebody's canceller is wrong: the call is one that does not end.
+            _log.failure("a call could not be cancelled")
 
     def _over_time(self) -> None:
         self._late = True
-        self._deferred.cancel()
+        self._give_up()
         if not self._ended:
             # A coroutine gets one turn of its loop to end.
             self._timer = self._reactor.callLater(1, self._still_running)

@@ -8,7 +8,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from eventserver.delivery.failing import OVERDUE
 from eventserver.delivery.recovering import Recovering
+from eventserver.interfaces import IHandler
 from eventserver.thinned_log import ThinnedLog
 
 #: Seconds after which what could not be read from the journal is read again.
@@ -23,6 +25,7 @@ class Ending(Recovering):
     to *finish*: the call that runs comes to its end, and a later process goes on from there.
     """
 
+    handler: IHandler
     _thinned: ThinnedLog
     _reactor: Any
     _started: bool
@@ -45,8 +48,11 @@ class Ending(Recovering):
     @property
     def unwell(self) -> str | None:
         """Why the handler cannot go on; None while it can."""
-        if self._failures.unwell is None and self._failures.full:
-            return DEAD_LETTERS_FULL
+        if self._failures.unwell is None:
+            if self._failures.full:
+                return DEAD_LETTERS_FULL
+            if self._counters.overdue or getattr(self.handler, "busy", False):
+                return OVERDUE
         # What cannot be read matters to nobody once there is nothing to be read.
         return self._failures.unwell or (self._unreadable if self._reader.lag_bytes() else None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from eventserver.counters import HandlerCounters
@@ -17,6 +17,8 @@ from eventserver.thinned_log import ThinnedLog
 
 #: So many events parked in a row, without one success: not they are ill, but the destination.
 UNWELL_AFTER = 100
+#: Seconds that a handler waits at most where it says itself for how long: no mistake in a header may stop it for good.
+LONGEST_WAIT = 24 * 3600
 #: What `unwell` says while a call that was cancelled runs on.
 OVERDUE = "a call that took too long was cancelled and does not end"
 
@@ -76,6 +78,11 @@ class Failures:
         """Whether so many events have failed in a row that the destination must be unwell, not they."""
         return self._parked_in_a_row >= UNWELL_AFTER
 
+    @property
+    def of_pile(self) -> Collection[str]:
+        """The ids of those events of the current pile that have failed and that the cursor has not passed."""
+        return self._attempts.keys()
+
     def delivered(self, count: int, attempt: Attempt | None) -> None:
         """The handler is done with `count` events; `attempt` is the parked one that it was called with."""
         self._counters.delivered += count
@@ -97,6 +104,11 @@ class Failures:
         """A call has ended after all, if it was overdue."""
         if self.unwell is OVERDUE:
             self.unwell = None
+
+    def settled(self, ids: Iterable[str]) -> None:
+        """These events of the pile are not called with it any more, and the cursor passes them."""
+        for event_id in ids:
+            del self._attempts[event_id]
 
     def pile_done(self) -> None:
         """The pile that attempts were counted for is behind us, and nothing waits for the destination any more."""
@@ -151,8 +163,9 @@ class Failures:
         self, items: list[Any], failure: PartialFailure, attempt: Attempt | None, entries: Sequence[Entry]
     ) -> None:
         given = {id_of(item): item for item in singles(items)}
-        unnamed = [item for event_id, item in given.items() if event_id not in failure.errors]
-        unknown = failure.errors.keys() - given.keys()
+        errors = {event_id: _as_error(error) for event_id, error in failure.errors.items()}
+        unnamed = [item for event_id, item in given.items() if event_id not in errors]
+        unknown = errors.keys() - given.keys()
         if unknown:
             # Something failed, and nobody can say what: it may be any of those that were not named.
             names = ", ".join(sorted(map(repr, unknown))[:3])
@@ -166,8 +179,8 @@ class Failures:
         if unnamed:
             self.delivered(len(unnamed), attempt)
         for event_id, item in given.items():
-            if event_id in failure.errors:
-                self._failed_alike([item], failure.errors[event_id], attempt, entries, alive=bool(unnamed))
+            if event_id in errors:
+                self._failed_alike([item], errors[event_id], attempt, entries, alive=bool(unnamed))
         if unnamed:
             self._parked_in_a_row = 0
 
@@ -186,8 +199,8 @@ class Failures:
             return
         if verdict == "temporary":
             self.refused = True
-            if isinstance(error, TemporaryFailure) and error.retry_after is not None:
-                self._retry_after = max(self._retry_after or 0.0, error.retry_after)
+            if isinstance(error, TemporaryFailure) and (after := _seconds_of(error.retry_after)):
+                self._retry_after = max(self._retry_after or 0.0, after)
             self._destination_failed(items, error, attempt)
             return
         for item in singles(items):
@@ -319,6 +332,21 @@ def singles(items: list[Any]) -> list[Any]:
 def id_of(item: Event | Batch) -> str:
     """The id of an event, or of the event of a batch's first frame."""
     return item.id if isinstance(item, Event) else item.id_of(0)
+
+
+def _as_error(error: Any) -> BaseException:
+    """What `PartialFailure` says of an event; where that is no exception, one that says so."""
+    if isinstance(error, BaseException):
+        return error
+    said = error if isinstance(error, str) else type(error).__name__
+    return TypeError(f"PartialFailure has {said!r} for it, which is no exception")
+
+
+def _seconds_of(retry_after: Any) -> float | None:
+    """How long to wait by what a handler says; None where that is no time to come, and its own waits are better."""
+    if not isinstance(retry_after, (int, float)) or not retry_after > 0:
+        return None
+    return float(min(retry_after, LONGEST_WAIT))
 
 
 def _frame_of(item: Event | Batch, entry: Entry | None) -> bytes | None:

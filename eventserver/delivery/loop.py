@@ -196,7 +196,7 @@ class Delivery(Ending):
         """
         if self._pile is not None or self._timer is not None or not self._failures.calm or self._drained is not None:
             return False
-        if self._finishing:
+        if self._finishing or self._held:
             return False
         if getattr(self.handler, "busy", False):
             return False
@@ -215,8 +215,7 @@ class Delivery(Ending):
                 return False
             self._pile = None
             counters.passed += count
-            self._journal.commit_cursor(self.name, end)
-            self._moved()
+            self._move(end)
         finally:
             self._running = False
         return not self._reader.lag_bytes()
@@ -262,7 +261,7 @@ class Delivery(Ending):
 
     def _go_on(self) -> bool:
         """The next pile, to its end if it is quick and all goes well. False if there is none."""
-        pile = self._take()
+        pile = None if self._held else self._take()
         if pile is None:
             return False
         self._pile = pile
@@ -291,8 +290,7 @@ class Delivery(Ending):
             self._origins = {}
         self._counters.passed += pile.end - pile.start
         if self._failures.calm:
-            self._journal.commit_cursor(self.name, pile.end)
-            self._moved()
+            self._move(pile.end)
             return
         self._failures.pile_done()
         self._set_parking_timer()
@@ -341,7 +339,7 @@ class Delivery(Ending):
         for items, error in sorted(outcomes, key=lambda outcome: outcome[1] is not None):
             self._settle(items, error, attempt)
         if attempt is not None:
-            self._commit(self._reader.position)
+            self._commit(self._reader.position, self._failures.of_pile)
         self._sort_out()
         if self._counters.parked or was_unwell is not None:
             self._set_parking_timer()

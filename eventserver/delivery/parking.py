@@ -6,7 +6,7 @@ import datetime as dt
 import heapq
 import itertools
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,13 +109,19 @@ class ParkingLot:
         )
         return record
 
-    def changes(self) -> tuple[list[Parked], set[str]]:
-        """What has changed since the last call: records to write, and ids that are parked no more."""
+    def changes(self, but: Collection[str] = ()) -> tuple[list[Parked], set[str]]:
+        """What has changed since the last call: records to write, and ids that are parked no more.
+
+        What has changed of the events in `but` is kept for a later call.
+        """
         if not self._changes and not self._settled:
             return [], set()
-        changes, settled = list(self._changes.values()), self._settled
-        self._changes, self._settled = {}, set()
-        self.dead_bytes = 0
+        kept = {event_id: record for event_id, record in self._changes.items() if event_id in but}
+        changes = [record for event_id, record in self._changes.items() if event_id not in kept]
+        still_settled = {event_id for event_id in self._settled if event_id in but}
+        settled = self._settled - still_settled
+        self._changes, self._settled = kept, still_settled
+        self.dead_bytes = sum(weight(record) for record in kept.values() if record.next_attempt is None)
         return changes, settled
 
     def _first(self) -> Attempt | None:

@@ -10,12 +10,13 @@ from typing import Any
 from twisted.logger import Logger
 
 from eventserver.counters import HandlerCounters
-from eventserver.delivery.failing import Failures, count_of, singles
+from eventserver.delivery.failing import Failures, count_of, id_of, singles
 from eventserver.delivery.options import DeliveryOptions
 from eventserver.delivery.parking import Attempt, ParkingLot
 from eventserver.delivery.pile import Pile
 from eventserver.delivery.probing import FURTHEST, Probing
 from eventserver.delivery.standing import Standing
+from eventserver.event import batch_id, frame_index
 from eventserver.interfaces import IJournal
 
 
@@ -85,7 +86,31 @@ class Recovering(Standing):
             for items in self._todo:
                 failures.waiting.extend(items)
             self._todo.clear()
+            if failures.full:
+                self._pass_settled(failures.waiting)
             self._wait(failures.delay())
+
+    def _pass_settled(self, waiting: list[Any]) -> None:
+        """Move the cursor up to the first event of the pile that waits.
+
+        So the dead letters before it get into the journal, where they can be dropped: they may be all that fills it.
+        """
+        pile = self._pile
+        if pile is None:
+            return
+        entries = {entry.batch.id: entry for entry in pile.entries}
+
+        def place(event_id: str) -> int:
+            entry = entries.get(batch_id(event_id))
+            return pile.start if entry is None else entry.first + frame_index(event_id)
+
+        first = min(place(id_of(item)) for item in waiting)
+        if first > pile.start:
+            self._failures.settled([event_id for event_id in self._failures.of_pile if place(event_id) < first])
+            self._counters.passed += first - pile.start
+            pile.start = first
+            pile.entries = [entry for entry in pile.entries if entry.end > first]
+            self._commit(first, self._failures.of_pile)
 
     def _retry(self) -> None:
         failures = self._failures

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Sequence
 
 from eventserver.counters import HandlerCounters
 from eventserver.delivery.parking import ParkingLot
-from eventserver.interfaces import IJournal
+from eventserver.interfaces import IJournal, Parked
 
 
 class Standing:
@@ -33,6 +34,11 @@ class Standing:
         self._reader = journal.reader(name, position, listeners)
         self._start = self._reader.position
         self._skipped = 0
+        self._held = False  # the journal has yet to write where the cursor is
+
+    @abstractmethod
+    def wake(self) -> None:
+        """There may be something to do."""
 
     def _begin_here(self) -> None:
         """The cursor may have been moved before there was anything to deliver; what was counted since remains."""
@@ -70,8 +76,21 @@ class Standing:
         """Frames and parked events that would be lost if a server without a durable journal stopped now."""
         return self.lag_frames() + len(self._parking)
 
-    def _commit(self, position: int) -> None:
-        """Move the cursor, and write in the same transaction what has become of failed events."""
-        parked, settled = self._parking.changes()
-        self._journal.commit_cursor(self.name, position, parked, settled)
+    def _commit(self, position: int, but: Collection[str] = ()) -> None:
+        """Move the cursor, and write in the same transaction what has become of failed events.
+
+        `but` are events that the cursor has yet to pass: a crash must not find them both before it and parked.
+        """
+        parked, settled = self._parking.changes(but)
+        self._move(position, parked, settled)
+
+    def _move(self, position: int, parked: Sequence[Parked] = (), settled: Collection[str] = ()) -> None:
+        waits = self._journal.commit_cursor(self.name, position, parked, settled)
+        if waits is not None and not waits.called:
+            self._held = True
+            waits.addCallback(self._go)
         self._moved()
+
+    def _go(self, result: object) -> None:
+        self._held = False
+        self.wake()

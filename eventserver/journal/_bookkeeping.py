@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-import errno
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-import apsw
+from twisted.internet.defer import Deferred, ensureDeferred
 
 from eventserver.counters import Timings
 from eventserver.durable import Cursor, DecoderSettings
@@ -17,6 +15,7 @@ from eventserver.journal._catalog import Catalog, Ranges
 from eventserver.journal._committing import Committer
 from eventserver.journal._failed import Failed
 from eventserver.journal._keeping import Keeper
+from eventserver.journal._payloads import Payloads
 from eventserver.journal._records import CURSOR, INFO, CursorRecord, decoder_changes, encode
 from eventserver.journal._remembered import Remembered
 from eventserver.journal._rows import microseconds
@@ -33,6 +32,7 @@ class Bookkeeping:
     _committer: Committer
     _failed: Failed
     _keeper: Keeper
+    _payloads: Payloads
     _now: Callable[[], dt.datetime]
     _remembered: Remembered
     _window: Window
@@ -67,9 +67,11 @@ class Bookkeeping:
             "lost": len(catalog.lost),
             "lost_ranges": [list(one) for one in catalog.lost.ranges],
             "damaged": [segment.first for segment in catalog.segments if segment.damaged],
+            "meta_apart": self._keeper.apart,
             "parked": self._failed.count(None, False),
             "dead": self._failed.count(None, True),
             "dead_by_handler": {name: dead for name, (_, dead) in self._failed.counts().items() if dead},
+            "dead_lost": self._failed.lost,
             "dead_bytes": self.dead_bytes(),
             "max_dead_bytes": self.max_dead_bytes,
             "keys": len(self._remembered),
@@ -104,8 +106,13 @@ class Bookkeeping:
         self._keeper.changes[INFO, "lost"] = encode(self._catalog.lost.ranges)
         self._keeper.touch()
         if start is not None:
+            self._forget_keys(start, end, self._keeper.held_from())
             for callback in self._on_lost:
                 callback(start, end)
+
+    def _forget_keys(self, start: int, end: int, passed: int) -> None:
+        """What all cursors have passed is done, though it is lost now: who repeats it is told so."""
+        self._remembered.forget(max(start, passed), end)
 
     def position_at(self, time: dt.datetime) -> int:
         position = self._catalog.index.position_at(microseconds(time))
@@ -166,8 +173,12 @@ class Bookkeeping:
     # Dead letters
 
     def dead(self, handler: str | None = None, after: int = 0, limit: int = 1000) -> list[tuple[int, Parked]]:
-        with _as_oserror():
-            return self._failed.dead(handler, after, limit)
+        return self._payloads.now(self._failed.dead(handler, after, limit))
+
+    def read_dead(
+        self, handler: str | None = None, after: int = 0, limit: int = 1000
+    ) -> Deferred[list[tuple[int, Parked]]]:
+        return ensureDeferred(self._payloads.soon(self._failed.dead(handler, after, limit)))
 
     def dead_bytes(self) -> int:
         return self._failed.dead_bytes
@@ -178,10 +189,17 @@ class Bookkeeping:
         return dropped
 
     def retry_dead(self, numbers: Collection[int], now: dt.datetime) -> list[Parked]:
-        with _as_oserror():
-            retried = self._failed.retry_dead(numbers, now)
+        retried = self._payloads.now(self._failed.retry_dead(numbers, now))
         self._dead_changed()
         return retried
+
+    def revive_dead(self, numbers: Collection[int], now: dt.datetime) -> Deferred[list[Parked]]:
+        async def revive() -> list[Parked]:
+            retried = await self._payloads.soon(self._failed.retry_dead(numbers, now))
+            self._dead_changed()
+            return retried
+
+        return ensureDeferred(revive())
 
     def _dead_changed(self) -> None:
         self._keeper.touch()
@@ -214,12 +232,3 @@ class Bookkeeping:
 
     def kept_decoders(self) -> list[DecoderSettings]:
         return sorted(self._decoders, key=lambda one: (one.listener, one.decoder))
-
-
-@contextmanager
-def _as_oserror() -> Iterator[None]:
-    """What SQLite says of the disk, as callers know it who know nothing of SQLite."""
-    try:
-        yield
-    except apsw.Error as error:
-        raise OSError(errno.EIO, str(error)) from error

@@ -101,6 +101,29 @@ class Disk:
         self.sync_folder(target.parent)
         self.sync_folder(path.parent)
 
+    def link(self, path: Path, target: Path) -> None:
+        """Give a database with its log another name besides its own, in an existing folder, and make that durable.
+
+        On a file system that knows no links it has only the new name then.
+        """
+        for suffix in ("-wal", ""):
+            self.unlink(Path(f"{target}{suffix}"))
+            with contextlib.suppress(FileNotFoundError):
+                try:
+                    os.link(f"{path}{suffix}", f"{target}{suffix}")
+                except OSError as error:
+                    if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                        raise
+                    os.replace(f"{path}{suffix}", f"{target}{suffix}")  # noqa: PTH105 - tests watch these calls
+        self.sync_folder(target.parent)
+
+    def same(self, path: Path, other: Path) -> bool:
+        """Whether two names are those of one file."""
+        try:
+            return path.samefile(other)
+        except FileNotFoundError:
+            return False
+
     def replace(self, path: Path, target: Path) -> None:
         """Rename a database that has no log over another in the same folder, at once and durably."""
         os.replace(path, target)  # noqa: PTH105 - tests watch these calls

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,13 +17,13 @@ import msgspec
 from eventserver.event import Event
 from eventserver.interfaces import Parked
 from eventserver.journal._meta import DEAD, PAYLOAD, Changes, Records
+from eventserver.journal._payloads import Steps
 
 KIND = "failed"
 #: Payloads that are read in one go.
 PIECE = 500
-
-#: Reads payloads by number, as text; what cannot be read any more is left out.
-Read = Callable[[Sequence[str]], Mapping[str, bytes]]
+#: Bytes that a dead letter takes in memory besides its names, as measured: they bound how many there may be.
+OVERHEAD = 600
 
 
 class Record(msgspec.Struct, array_like=True):
@@ -50,6 +50,11 @@ class _Kept(msgspec.Struct, gc=False):
     data: bytes | None
     """None for a dead letter whose payload is on disk."""
 
+    @property
+    def weight(self) -> int:
+        """The bytes that a dead letter counts for: on the disk, and in memory, where its names are twice."""
+        return self.size + OVERHEAD + 2 * (len(self.handler) + len(self.event_id))
+
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=str)
 _decoder = msgspec.msgpack.Decoder(Record)
@@ -59,13 +64,14 @@ _head_decoder = msgspec.msgpack.Decoder(Head)
 class Failed:
     """By handler and id of the event. Whatever changes goes into `changes` until it is taken to be written.
 
-    `read` reads the payloads of dead letters; one that is gone is logged by `lost(number, handler)` and forgotten.
+    A dead letter whose payload is gone is logged by `lost(number, handler)` and forgotten.
     """
 
-    def __init__(self, read: Read, lost: Callable[[int, str], None] = lambda number, handler: None) -> None:
+    def __init__(self, lost: Callable[[int, str], None] = lambda number, handler: None) -> None:
         self.dead_bytes = 0
+        self.lost = 0
+        """Those that could not be read any more, since the start."""
         self.changes: Changes = {}
-        self._read = read
         self._lost = lost
         self._next = 1
         self._kept: dict[tuple[str, str], _Kept] = {}
@@ -84,6 +90,7 @@ class Failed:
                 found.append(_restored_head(key, data) if kind == DEAD else _restored(data))
             except (msgspec.MsgspecError, ValueError, TypeError):
                 unreadable += 1
+        self.lost += unreadable
         for kept in sorted(found, key=lambda kept: kept.number):
             self._add(kept)
             self._next = kept.number + 1
@@ -97,7 +104,7 @@ class Failed:
         self._kept[kept.handler, kept.event_id] = kept
         self._counts.setdefault(kept.handler, [0, 0])[kept.dead] += 1
         if kept.dead:
-            self.dead_bytes += kept.size
+            self.dead_bytes += kept.weight
             self._dead[kept.number] = kept
             self._numbers = None
 
@@ -110,7 +117,7 @@ class Failed:
         if not any(counts):
             del self._counts[kept.handler]
         if kept.dead:
-            self.dead_bytes -= kept.size
+            self.dead_bytes -= kept.weight
             del self._dead[kept.number]
             self._numbers = None
         return kept
@@ -184,14 +191,14 @@ class Failed:
 
     # Dead letters
 
-    def dead(self, name: str | None, after: int, limit: int) -> list[tuple[int, Parked]]:
-        """Dead letters with their numbers, oldest first, those behind a number. Reads the disk."""
+    def dead(self, name: str | None, after: int, limit: int) -> Steps[list[tuple[int, Parked]]]:
+        """Dead letters with their numbers, oldest first, those behind a number."""
         found: list[tuple[int, Parked]] = []
         if name is not None and not self.count(name, True):
             return found
-        candidates = self._behind(name, after)
-        while len(found) < limit and (piece := list(islice(candidates, min(PIECE, limit - len(found))))):
-            found += self._with_payload(piece)
+        while len(found) < limit and (piece := list(islice(self._behind(name, after), min(PIECE, limit - len(found))))):
+            after = piece[-1].number
+            found += yield from self._with_payload(piece)
         return found
 
     def _behind(self, name: str | None, after: int) -> Iterator[_Kept]:
@@ -203,17 +210,22 @@ class Failed:
             if kept is not None and name in (None, kept.handler):
                 yield kept
 
-    def _with_payload(self, kepts: Sequence[_Kept]) -> list[tuple[int, Parked]]:
+    def _with_payload(self, kepts: Sequence[_Kept]) -> Steps[list[tuple[int, Parked]]]:
         """Those whose payload there is; the others are lost."""
-        wanted = [str(kept.number) for kept in kepts if kept.data is None]
-        payloads = self._read(wanted) if wanted else {}
+        # It may be written meanwhile, and is out of memory then.
+        known = {kept.number: kept.data for kept in kepts}
+        payloads = yield [str(number) for number, data in known.items() if data is None]
         found = []
         for kept in kepts:
-            data = kept.data or payloads.get(str(kept.number))
+            if self._dead.get(kept.number) is not kept:
+                # Somebody has dropped it, or had it tried again, meanwhile.
+                continue
+            data = known[kept.number] or payloads.get(str(kept.number))
             try:
                 parked = _decoder.decode(data or b"").parked
             except (msgspec.MsgspecError, ValueError, TypeError):
                 self._remove((kept.handler, kept.event_id))
+                self.lost += 1
                 self._lost(kept.number, kept.handler)
                 continue
             # Who has it now is in its head.
@@ -230,18 +242,21 @@ class Failed:
     def _chosen(self, numbers: Collection[int]) -> list[_Kept]:
         return [self._dead[number] for number in sorted(set(numbers)) if number in self._dead]
 
-    def retry_dead(self, numbers: Collection[int], now: dt.datetime) -> list[Parked]:
-        """Make parked events of dead letters, due now and with no attempts so far. Reads the disk.
+    def retry_dead(self, numbers: Collection[int], now: dt.datetime) -> Steps[list[Parked]]:
+        """Make parked events of dead letters, due now and with no attempts so far.
 
-        Where that fails nothing has changed: nobody would try those again that had been made parked events by then.
+        Where the disk fails nothing has changed: nobody would try those again that had been made parked events by then.
         """
         chosen = self._chosen(numbers)
         found: list[tuple[int, Parked]] = []
         for index in range(0, len(chosen), PIECE):
-            found += self._with_payload(chosen[index : index + PIECE])
-        retried = [msgspec.structs.replace(parked, attempts=0, next_attempt=now) for _, parked in found]
+            found += yield from self._with_payload(chosen[index : index + PIECE])
+        retried = []
+        for number, parked in found:
+            if (kept := self._dead.get(number)) is not None:
+                self._remove((kept.handler, kept.event_id))
+                retried.append(msgspec.structs.replace(parked, handler=kept.handler, attempts=0, next_attempt=now))
         for parked in retried:
-            self._remove((parked.handler, parked.event.id))
             self._put(parked)
         return retried
 

@@ -19,8 +19,9 @@ from eventserver.journal._reading import PASSING, Piece, read_piece
 from eventserver.journal._segment import Segment
 from eventserver.journal._store import SealedReader, Store
 
-#: Attempts to read what the disk does not give, and the seconds before the second; each wait is twice as long.
-ATTEMPTS, WAIT = 5, 0.5
+#: Attempts to read what the disk does not give, and the seconds before the second; each wait is twice as long. A disk
+#: that is away for half a minute has lost nothing.
+ATTEMPTS, WAIT = 7, 0.5
 
 
 class Fetcher:
@@ -45,6 +46,7 @@ class Fetcher:
         self._catalog = catalog
         self._log = log
         self._timers: set[Any] = set()
+        self._open: int | None = None  # the sealed segment that was read last
 
     def fetch(
         self, start: int, end: int, max_bytes: int, listeners: Collection[str] | None
@@ -79,6 +81,7 @@ class Fetcher:
                 final=final,
             )
             if sealed:
+                self._open = first
                 self._reader.submit(lambda: self._sealed.read(first, read), done)
             else:
                 self._writer.submit(lambda: self._store.read(first, read), done)
@@ -123,6 +126,12 @@ class Fetcher:
         self._log.error(
             "journal: segment {first} cannot be read: {error}", first=segment.first, error=failure.getErrorMessage()
         )
+
+    def tidy(self) -> None:
+        """Let go of a file that has been freed: until then it takes its room."""
+        if self._open is not None and self._catalog.get(self._open) is None:
+            self._open = None
+            self._reader.submit(self._sealed.close, lambda outcome: None)
 
     def stop(self) -> None:
         """Fetch nothing more."""

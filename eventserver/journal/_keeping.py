@@ -62,8 +62,14 @@ class Keeper:
         self.unwell: str | None = None
         self.changed: Callable[[], None] = lambda: None
         """Called when `unwell` has changed."""
+        self.durable: dict[str, int] = {}
+        """Where the cursors stand on the disk."""
+        self.wrote: Callable[[], None] = lambda: None
+        """Called after each attempt to write them."""
         self.freed = 0
         """Segments freed since the start."""
+        self.apart = 0
+        """Files of records that could not be read whole and were put apart, since the start."""
         self._reactor = reactor
         self._executor = executor
         self._store = store
@@ -95,6 +101,7 @@ class Keeper:
         # Steps of the wall clock while the server runs make nothing older.
         self._started = self._now().timestamp(), self._reactor.seconds()
         self._begun = self._committed()
+        self._note_apart()
 
         def look() -> None:
             self._look = self._reactor.callLater(LOOK, look)
@@ -176,20 +183,36 @@ class Keeper:
         began = self._reactor.seconds()
         changes, waiting = self.collect(), self._waiting
         self._waiting = []
+        positions = {name: record.position for name, record in self.cursors.items()}
         payloads = _payloads_of(changes)
         self._executor.submit(
-            lambda: self._store.flush(changes), lambda outcome: self._written(outcome, began, payloads, waiting)
+            lambda: self._store.flush(changes),
+            lambda outcome: self._written(outcome, began, positions, payloads, waiting),
         )
 
-    def _written(self, outcome: object, began: float, payloads: list[str], waiting: list[Deferred[None]]) -> None:
+    def hurry(self) -> None:
+        """Write now, unless that is being done."""
+        if not self._writing and not self._stopped:
+            self._write()
+
+    def _written(
+        self,
+        outcome: object,
+        began: float,
+        positions: dict[str, int],
+        payloads: list[str],
+        waiting: list[Deferred[None]],
+    ) -> None:
         self._writing = False
         self._wrote = self._reactor.seconds()
         self._took = self._wrote - began
+        self._note_apart()
         # Those that could not be written are, with the next that are.
         self._payloads += payloads
         if isinstance(outcome, Failure):
             self._not_written(outcome)
         else:
+            self.durable = positions
             self._well()
         for done in waiting:
             if isinstance(outcome, Failure):
@@ -206,6 +229,15 @@ class Keeper:
         elif self._again:
             self._again = False
             self.touch()
+        self.wrote()
+
+    def _note_apart(self) -> None:
+        apart = self._store.meta.apart
+        while apart:
+            self.apart += 1
+            self._log.error(
+                "journal: not all of meta.db could be read; what it was is kept as {path}", path=str(apart.popleft())
+            )
 
     def _well(self) -> None:
         payloads, self._payloads = self._payloads, []
@@ -272,6 +304,7 @@ class Keeper:
 
         def freed(outcome: object) -> None:
             self._freeing = False
+            self._note_apart()
             self._payloads += payloads
             if isinstance(outcome, Failure):
                 self._not_written(outcome)

@@ -9,19 +9,23 @@ A file that is written anew has three names, one after the other, and each chang
 1. `meta-writing.db`: nobody trusts it.
 2. `meta-new.db`: whole, and the one that counts, whatever there is besides. It has no log.
 3. `meta.db`, once the log of the former one is gone for good: SQLite would take it for the new one's.
+
+A former file that could not be read whole keeps another name, in `quarantine`, before it is replaced: what is in it a
+person may still rescue.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from zlib import crc32
 
 import apsw
 
-from eventserver.journal._disk import DISK_ERRORS, FULL, Disk
+from eventserver.journal._disk import DISK_ERRORS, Disk
+from eventserver.journal._meta_reading import checksum, read_payloads, read_records
 from eventserver.journal._reading import PASSING
 from eventserver.journal._segment import SIGNED, check_format, has_table
 
@@ -51,8 +55,11 @@ _COMPLETE = ("info", "complete")
 FORGETFUL = ("info", "forgetful")
 #: Bytes of its log after which it is brought into the database.
 LOG_BYTES = 1 << 20
-#: Attempts to read payloads for a new file, the last of which gives up what it cannot read: cursors must not wait.
-ATTEMPTS = 5
+#: Attempts to read payloads for a new file, and the seconds since the first that failed, before it goes without what it
+#: cannot read: cursors must not wait for ever, and a disk that is back soon has lost nothing.
+ATTEMPTS, PATIENCE = 5, 10.0
+#: Files that could not be read whole and are kept apart.
+APART = 4
 #: Bytes of the file up to which all of it is checked at the start; of a larger one only the records are.
 CHECKED = 32 << 20
 
@@ -62,34 +69,46 @@ class _Unreadable(Exception):
 
 
 class Meta:
-    """The file, open. `damaged` counts the records that could not be read, by kind; `?` where nobody knows the kind."""
+    """The file, open. `damaged` counts the records that could not be read, by kind; `?` where nobody knows the kind.
 
-    def __init__(self, disk: Disk, folder: Path) -> None:
+    `seconds` is a clock that nobody sets. `apart` has the files that were put apart, until somebody takes them out to
+    say so: from any thread.
+    """
+
+    def __init__(self, disk: Disk, folder: Path, seconds: Callable[[], float] = time.monotonic) -> None:
         self.path = folder / "meta.db"
         self.records: Records = {}
         self.damaged: Counter[str] = Counter()
+        self.apart: deque[Path] = deque()
         self._disk = disk
+        self._seconds = seconds
         self._folder = folder
         self._writing = folder / "meta-writing.db"
         self._new = folder / "meta-new.db"
         self._connection: apsw.Connection | None = None
         self._unwritten = 0
         self._attempts = 0
+        self._failing_since = 0.0
 
-    def open(self) -> bool:
-        """Read it, or make it; returns whether it was there.
+    def open(self, final: bool = False) -> bool:
+        """Read it, or make it; returns whether it was there. It may be asked for again where it fails.
 
         What is damaged is put apart, and what could be read of it is written anew. Raises `ValueError` for a newer
-        format, and `OSError` or `apsw.Error` where the file cannot be used now.
+        format, and `OSError` or `apsw.Error` where the file cannot be used now. With `final` what the disk does not
+        give counts as damaged.
         """
+        self._disconnect()
+        self.records.clear()
+        self.damaged.clear()
         self._disk.remove(self._writing)
         if self._is_there(self._new):
-            if self._is_complete():
+            if self._is_complete(final):
                 self._take_over()
             else:
                 # So it never is, but for a disk that has lost what it had.
                 self.damaged["?"] += 1
-                self._put_apart(self._new)
+                self._link_apart(self._new)
+                self._disk.remove(self._new)
         if not self._is_there(self.path):
             self._connect()
             self._disk.sync_folder(self._folder)
@@ -97,16 +116,19 @@ class Meta:
         whole = False
         try:
             self._connect()
-            whole = self._read()
-        except (*PASSING, *FULL):
+            whole = self._read(final)
+        except PASSING as error:
             # Not damage: another program looks at the file, or the disk is away, or has no room for a new table.
-            # Nothing may be put apart for that.
+            # Nothing may be put apart for that, unless it lasts.
             self._disconnect()
-            raise
+            if not (final and isinstance(error, apsw.IOError)):
+                raise
+            self.damaged["?"] += 1
         except apsw.Error:
             self.damaged["?"] += 1
         if not whole:
-            self.rewrite({FORGETFUL: b"1"} if self.damaged.keys() & {"?", "cursor"} else None, keep=True)
+            forgetful = {FORGETFUL: b"1"} if self.damaged.keys() & {"?", "cursor"} else None
+            self.rewrite(forgetful, keep=True, final=final)
         return True
 
     def _is_there(self, path: Path) -> bool:
@@ -118,15 +140,17 @@ class Meta:
         if not (has_table(connection, "records") and has_table(connection, "payloads")):
             connection.execute(_SCHEMA)
 
-    def _is_complete(self) -> bool:
-        """Whether a file that is to replace the former one is whole."""
+    def _is_complete(self, final: bool) -> bool:
+        """Whether a file that is to replace the former one is whole. It is where the disk does not say, for good."""
         try:
             connection = self._disk.open_immutable(self._new)
             try:
                 return bool(connection.execute("SELECT 1 FROM records WHERE kind=? AND key=?", _COMPLETE).fetchone())
             finally:
                 connection.close(True)
-        except PASSING:
+        except PASSING as error:
+            if final and isinstance(error, apsw.IOError):
+                return True
             raise
         except apsw.Error:
             return False
@@ -137,49 +161,38 @@ class Meta:
         self._disk.sync_folder(self._folder)
         self._disk.replace(self._new, self.path)
 
-    def _put_apart(self, path: Path) -> None:
+    def _link_apart(self, path: Path) -> None:
+        """Give a file another name, where people find it; of those the newest few are kept.
+
+        It keeps its own as well: a crash at any moment finds it where it was.
+        """
         quarantine = self._folder / "quarantine"
         self._disk.make_folder(quarantine)
-        self._disk.move(path, quarantine / path.name)
+        numbers = sorted(number for name in self._disk.names(quarantine) if (number := _apart_number(name)))
+        if numbers and self._disk.same(path, quarantine / f"meta-{numbers[-1]}.db"):
+            # By an earlier attempt.
+            return
+        target = quarantine / f"meta-{numbers[-1] + 1 if numbers else 1}.db"
+        self._disk.link(path, target)
+        self.apart.append(target)
+        for number in numbers[: 1 - APART]:
+            self._disk.remove(quarantine / f"meta-{number}.db")
 
-    def _read(self) -> bool:
+    def _read(self, final: bool) -> bool:
         """Read all records that are sound; returns whether all were."""
         assert self._connection is not None
         # Not the quick one: a record that the index does not have could be there twice later on. Payloads have their
         # checksums: where there are many, nobody reads them all at each start.
         checked = "" if self._disk.size(self.path) <= CHECKED else "('records')"
-        whole = self._connection.execute(f"PRAGMA integrity_check{checked}").fetchall() == [("ok",)]
-        reached = -1
-        while True:
-            try:
-                for number, kind, key, crc, data in self._connection.execute(
-                    "SELECT id, kind, key, crc, data FROM records WHERE id > ? ORDER BY id", (reached,)
-                ):
-                    reached = number
-                    if isinstance(data, bytes) and _crc(kind, key, data) == crc:
-                        self.records[kind, key] = data
-                    else:
-                        self.damaged[str(kind)] += 1
-                        whole = False
-                break
-            except (apsw.Error, TypeError, AttributeError, UnicodeDecodeError):
-                self.damaged["?"] += 1
-                whole = False
-                reached = self._behind(reached)
-                if reached < 0:
-                    break
-        self.records.pop(_COMPLETE, None)
-        return bool(whole)
-
-    def _behind(self, reached: int) -> int:
-        """The number of the record that cannot be read; -1 if there is no going on."""
-        assert self._connection is not None
         try:
-            sql = "SELECT id FROM records WHERE id > ? ORDER BY id LIMIT 1"
-            found = self._connection.execute(sql, (reached,)).fetchone()
-        except apsw.Error:
-            return -1
-        return found[0] if found else -1
+            whole = self._connection.execute(f"PRAGMA integrity_check{checked}").fetchall() == [("ok",)]
+        except apsw.Error as error:
+            if isinstance(error, PASSING) and not (final and isinstance(error, apsw.IOError)):
+                raise
+            whole = False
+        self.records, self.damaged = read_records(self._connection, final)
+        self.records.pop(_COMPLETE, None)
+        return whole and not self.damaged
 
     def write(self, changes: Mapping[Name, bytes | None]) -> None:
         """Commit changes, all or none. Where the disk fails (other than being full) the file is written anew."""
@@ -216,40 +229,45 @@ class Meta:
             elif name[0] != PAYLOAD:
                 self.records[name] = data
 
-    def rewrite(self, changes: Mapping[Name, bytes | None] | None = None, keep: bool = False) -> None:
-        """Write everything into a new file, which then takes the place of the former one; `keep` puts that one apart.
+    def rewrite(
+        self, changes: Mapping[Name, bytes | None] | None = None, keep: bool = False, final: bool = False
+    ) -> None:
+        """Write everything into a new file, which then takes the place of the former one.
 
-        Until it has, the former one is left as it is; after that, it counts for nothing.
+        Until it has, the former one is left as it is; after that, it counts for nothing. That one is put apart if
+        `keep`, or if not all of it can be read: for good if `final`, or else after some time.
         """
         self._disconnect()
         changes = changes or {}
         records: Changes = {**self.records, **changes}
         self._disk.remove(self._writing)
         try:
-            self._write_anew(records, changes)
+            whole = self._write_anew(records, changes, final)
         except BaseException:
             # It may be large, and frames need the room.
             with contextlib.suppress(*DISK_ERRORS):
                 self._disk.remove(self._writing)
             raise
+        if keep or not whole:
+            self._link_apart(self._new if self._is_there(self._new) else self.path)
         self._disk.replace(self._writing, self._new)
-        if keep:
-            self._put_apart(self.path)
         self._take_over()
         self._connect()
         self._attempts = 0
         self._apply(changes)
 
-    def _write_anew(self, records: Changes, changes: Mapping[Name, bytes | None]) -> None:
+    def _write_anew(self, records: Changes, changes: Mapping[Name, bytes | None], final: bool) -> bool:
+        """Whether all could be read that the former file has."""
         connection = self._disk.open(self._writing)
         try:
             connection.execute(_SCHEMA)
             kept = [key for (kind, key), data in records.items() if kind == DEAD and data is not None]
-            self._copy_payloads(connection, [key for key in kept if (PAYLOAD, key) not in changes])
+            whole = self._copy_payloads(connection, [key for key in kept if (PAYLOAD, key) not in changes], final)
             _write(connection, {**records, _COMPLETE: b"1"})
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             # Nothing is in the log any more: SQLite may unlink it.
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+            return whole
         finally:
             connection.close(True)
 
@@ -262,11 +280,10 @@ class Meta:
         """
         try:
             with self._readable() as connection:
-                return _read_payloads(connection, keys)
+                return read_payloads(connection, keys)[0]
         except _Unreadable as error:
-            if isinstance(error.__cause__, PASSING):
-                raise error.__cause__ from None
-            return {}
+            # It is about to be written anew, and may be read by then.
+            raise error.__cause__ or error from None
 
     @contextlib.contextmanager
     def _readable(self) -> Iterator[apsw.Connection]:
@@ -284,30 +301,48 @@ class Meta:
         finally:
             connection.close(True)
 
-    def _copy_payloads(self, target: apsw.Connection, keys: Sequence[str]) -> None:
-        """Copy the payloads that are wanted and can be read; whoever asks for one of the others is told."""
+    def _copy_payloads(self, target: apsw.Connection, keys: Sequence[str], final: bool) -> bool:
+        """Copy the payloads that are wanted and can be read; whoever asks for one of the others is told.
+
+        Returns whether all could be that are there. Errors of the disk are raised unless they have lasted.
+        """
         if not keys or not (self._is_there(self._new) or self._is_there(self.path)):
-            return
-        final = self._attempts >= ATTEMPTS - 1
+            return True
+        lasting = self._attempts >= ATTEMPTS - 1 and self._seconds() - self._failing_since >= PATIENCE
+        final = final or lasting
+        whole = True
         try:
             with self._readable() as source:
                 size = 0
                 for index in range(0, len(keys), 100):
                     try:
-                        found = _read_payloads(source, keys[index : index + 100], final)
+                        found, unreadable = read_payloads(source, keys[index : index + 100], final)
                     except PASSING as error:
                         # Only these count: that the new file cannot be written says nothing of the payloads.
-                        self._attempts += 1
+                        self._note_failure()
                         raise error from None
+                    whole = whole and not unreadable
                     _write(target, {(PAYLOAD, key): data for key, data in found.items()})
                     size += sum(map(len, found.values()))
                     if size > 8 * LOG_BYTES:
                         target.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                         size = 0
         except _Unreadable as error:
-            if not final and isinstance(error.__cause__, PASSING):
-                self._attempts += 1
-                raise error.__cause__ from None
+            cause = error.__cause__
+            if isinstance(cause, apsw.FullError):
+                # There is an end to that.
+                raise cause from None
+            if not final and isinstance(cause, PASSING):
+                self._note_failure()
+                raise cause from None
+            return False
+        self._attempts = 0
+        return whole
+
+    def _note_failure(self) -> None:
+        if not self._attempts:
+            self._failing_since = self._seconds()
+        self._attempts += 1
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -332,11 +367,11 @@ def _write(connection: apsw.Connection, changes: Mapping[Name, bytes | None]) ->
                 if data is None:
                     connection.execute(_FORGET_PAYLOAD, (int(key),))
                 else:
-                    connection.execute(_SET_PAYLOAD, (int(key), _crc(kind, key, data), data))
+                    connection.execute(_SET_PAYLOAD, (int(key), checksum(kind, key, data), data))
             elif data is None:
                 connection.execute(_FORGET, (kind, key))
             else:
-                connection.execute(_SET, (kind, key, _crc(kind, key, data), data))
+                connection.execute(_SET, (kind, key, checksum(kind, key, data), data))
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -344,20 +379,7 @@ def _write(connection: apsw.Connection, changes: Mapping[Name, bytes | None]) ->
         raise
 
 
-def _read_payloads(connection: apsw.Connection, keys: Sequence[str], final: bool = False) -> dict[str, bytes]:
-    """What can be read. An error of the disk is raised unless this is the `final` attempt."""
-    found: dict[str, bytes] = {}
-    for key in keys:
-        try:
-            row = connection.execute("SELECT crc, data FROM payloads WHERE number=?", (int(key),)).fetchone()
-        except apsw.Error as error:
-            if isinstance(error, PASSING) and not final:
-                raise
-            continue
-        if row is not None and isinstance(row[1], bytes) and _crc(PAYLOAD, key, row[1]) == row[0]:
-            found[key] = row[1]
-    return found
-
-
-def _crc(kind: str, key: str, data: bytes) -> int:
-    return crc32(data, crc32(f"{kind}\0{key}".encode()))
+def _apart_number(name: str) -> int:
+    """The number of a file that was put apart; 0 for others."""
+    number = name.removeprefix("meta-").removesuffix(".db")
+    return int(number) if name == f"meta-{number}.db" and number.isdigit() else 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import apsw
 from twisted.logger import Logger
 
+from eventserver.journal._disk import DISK_ERRORS, is_full
 from eventserver.journal._index import ByteIndex
 from eventserver.journal._meta import FORGETFUL, Changes
 from eventserver.journal._reading import PASSING, read_heads
@@ -22,12 +25,14 @@ from eventserver.journal._records import (
     number,
 )
 from eventserver.journal._rows import Head, Key
-from eventserver.journal._salvage import salvage
+from eventserver.journal._salvage import finish, salvage
 from eventserver.journal._segment import Segment, SegmentFile, first_of, name_of
 from eventserver.journal._store import Store
 
 #: A position that no journal reaches.
 END = 1 << 62
+#: Seconds between attempts to read what the disk does not give, until that counts as damaged.
+WAITS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 @dataclass(slots=True)
@@ -49,14 +54,31 @@ class Opened:
     """Records of `meta.db` that could not be read, by kind."""
 
 
-def open_store(store: Store, log: Logger) -> Opened:
+def open_store(store: Store, log: Logger, wait: Callable[[float], None]) -> Opened:
     """Get a store ready. Damage is reported, never raised.
 
-    Raises `ValueError` where a newer version wrote it, and `OSError` or `apsw.Error` where the disk fails.
+    Where the disk fails it waits, and tries again. What it does not give after some seconds counts as damaged, where it
+    gives the rest. Where it is full the ballast goes. Raises `ValueError` where a newer version wrote it, and `OSError`
+    or `apsw.Error` where it cannot be used.
     """
+    for seconds in WAITS:
+        try:
+            return _open(store, log, final=False)
+        except DISK_ERRORS as error:
+            if is_full(error) and store.give_up_ballast():
+                continue
+            if not (isinstance(error, apsw.IOError) or (isinstance(error, OSError) and error.errno == errno.EIO)):
+                raise
+            log.warn("journal: the disk fails, and is tried again: {error}", error=str(error))
+            wait(seconds)
+    return _open(store, log, final=True)
+
+
+def _open(store: Store, log: Logger, final: bool) -> Opened:
     found = Opened()
     meta = store.meta
-    was_there = meta.open()
+    was_there = meta.open(final)
+    finish(store.disk, store.folder)
     firsts = sorted(first for name in store.disk.names(store.folder) if (first := first_of(name)) is not None)
     freed = number(meta.records, "freed")
     while firsts and firsts[0] < freed:
@@ -64,6 +86,9 @@ def open_store(store: Store, log: Logger) -> Opened:
         store.disk.remove(store.folder / name_of(firsts.pop(0)))
     found.damaged = dict(meta.damaged)
     found.cursors = decode_all(meta.records, CURSOR, CursorRecord)
+    unreadable = sum(kind == CURSOR for kind, _ in meta.records) - len(found.cursors)
+    if unreadable:
+        found.damaged[CURSOR] = found.damaged.get(CURSOR, 0) + unreadable
     # An earlier start may have found them lost, and have ended before new ones were on the disk.
     lost = FORGETFUL in meta.records or (INFO, "committed") not in meta.records
     found.forgetful = bool(firsts) and (not was_there or lost or bool(found.damaged.keys() & {CURSOR, "?"}))
@@ -75,7 +100,7 @@ def open_store(store: Store, log: Logger) -> Opened:
     if not found.node:
         found.node = secrets.token_hex(8)
         found.changes[INFO, "node"] = found.node.encode()
-    _Segments(store, found, log).open(firsts)
+    _Segments(store, found, log, final).open(firsts)
     known = [number(meta.records, "committed"), *(cursor.position for cursor in found.cursors.values())]
     end = found.segments[-1].end if found.segments else 0
     found.head = max(end, *known)
@@ -87,10 +112,11 @@ def open_store(store: Store, log: Logger) -> Opened:
 class _Segments:
     """The segments, oldest first; the last one goes on if it is sound."""
 
-    def __init__(self, store: Store, found: Opened, log: Logger) -> None:
+    def __init__(self, store: Store, found: Opened, log: Logger, final: bool) -> None:
         self._store = store
         self._found = found
         self._log = log
+        self._final = final
         self._records = decode_all(store.meta.records, SEGMENT, SegmentRecord)
         self._keys_from = number(store.meta.records, "committed")
 
@@ -129,7 +155,12 @@ class _Segments:
             else:
                 self._unreadable(first, following)
             return
-        heads, whole = read_heads(file.connection, first, until)
+        try:
+            heads, whole = read_heads(file.connection, first, until, self._final)
+            whole = whole and self._is_sound(file)
+        except BaseException:
+            file.abandon()
+            raise
         if not heads and not whole:
             file.abandon()
             if self._mended(first, until, ValueError("none of its rows can be read")):
@@ -137,10 +168,6 @@ class _Segments:
             else:
                 self._unreadable(first, following)
             return
-        try:
-            whole = whole and file.connection.pragma("quick_check") == "ok"
-        except apsw.Error:
-            whole = False
         segment = Segment(first, heads[-1].end if heads else first, store.disk.size(file.path))
         segment.damaged = not whole
         self._take_in(segment, heads)
@@ -154,6 +181,14 @@ class _Segments:
         if segment.sealed:
             record = SegmentRecord(segment, found.index.chunks_between(segment.first, segment.end))
             found.changes[SEGMENT, str(first)] = encode(record)
+
+    def _is_sound(self, file: SegmentFile) -> bool:
+        try:
+            return bool(file.connection.pragma("quick_check") == "ok")
+        except apsw.Error as error:
+            if isinstance(error, PASSING) and not self._final:
+                raise
+            return False
 
     def _take_in(self, segment: Segment, heads: list[Head]) -> None:
         found = self._found
@@ -178,7 +213,7 @@ class _Segments:
     def _mended(self, first: int, until: int, error: Exception) -> bool:
         """Whether what can be read of a segment has been written anew; the original is put apart."""
         self._log.error("journal: segment {first} is damaged: {error}", first=first, error=str(error))
-        return salvage(self._store.disk, self._store.folder, first, until) is not None
+        return salvage(self._store.disk, self._store.folder, first, until, (), self._final) is not None
 
     def _unreadable(self, first: int, following: int | None) -> None:
         """Nothing is left of it: another segment tells where it ended, or the cursors do."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from eventserver.interfaces import Entry, IReader
 from eventserver.journal._index import ByteIndex
+from eventserver.journal._readers import JournalReader
 
 
 class Kept(Entry, eq=False):
@@ -20,7 +21,9 @@ class Kept(Entry, eq=False):
 class Source(Protocol):
     """What a reader needs of its journal."""
 
-    index: ByteIndex
+    @property
+    def index(self) -> ByteIndex:
+        """How many bytes lie between positions, and of which listeners."""
 
     @property
     def committed(self) -> int:
@@ -39,7 +42,7 @@ class Source(Protocol):
 
 
 @implementer(IReader)
-class SqliteReader:
+class SqliteReader(JournalReader):
     """The entries before a cursor lie in three heaps, each older than the next.
 
     `_far`, from `_next` to `_far_end`, is on disk; `_near` in the journal's window in memory. What `read` gave and the
@@ -49,19 +52,16 @@ class SqliteReader:
     def __init__(
         self, name: str, journal: Source, position: int, listeners: Collection[str] | None, passing: bool
     ) -> None:
-        self.name = name
+        super().__init__(name, position, listeners)
         self.passing = passing
         self.starts = position
-        self.ready: Callable[[], None] = lambda: None
-        self._listeners = None if listeners is None else frozenset(listeners)
         self._journal = journal
-        self._position = self._next = position
+        self._next = position
         self._far_end = journal.committed
         self._taken: deque[Entry] = deque()
         self._fetched: deque[Entry] = deque()
         self._near: deque[Entry] = deque()
         self._lag = 0  # bytes in the deques
-        self._skipped = 0
         self._fetching = False
         self._skip_far()
 
@@ -81,20 +81,11 @@ class SqliteReader:
         return self._position if self._behind else max(self._position, self._journal.committed)
 
     @property
-    def skipped(self) -> int:
-        """Frames that the cursor has moved over by itself: of other listeners, or lost."""
-        return self._skipped + self.position - self._position
-
-    @property
     def holds_from(self) -> int | None:
         """The position from which on it needs what is on disk; None if that is in memory, or nothing."""
         if self._is_far or self._fetched or (self._taken and isinstance(self._taken[0], Kept)):
             return self._position
         return None
-
-    def wants(self, listener: str) -> bool:
-        """Whether batches of the listener come here."""
-        return self._listeners is None or listener in self._listeners
 
     def lag_bytes(self) -> int:
         return self._lag + self._far_bytes() if self._is_far else self._lag
@@ -207,15 +198,7 @@ class SqliteReader:
 
     # Moving
 
-    def expire_oldest(self) -> int:
-        end = self.oldest_end()
-        if end is None:
-            return self.position
-        self.pass_to(end)
-        return end
-
     def pass_to(self, position: int) -> None:
-        """Move the cursor forward, and let go of the entries that end at or before it."""
         if position <= self._position or not self._behind:
             return
         was_far = self.holds_from is not None
@@ -251,7 +234,3 @@ class SqliteReader:
         self._lag -= entry.size
         if not isinstance(entry, Kept):
             self._journal.let_go(entry)
-
-    def _skip_to(self, position: int) -> None:
-        self._skipped += position - self._position
-        self._position = position

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,12 @@ from eventserver.journal._rows import Damaged, Head, counted, read_batches, read
 SCAN_BYTES = 16 << 20
 
 #: Errors that may be gone at the next attempt.
-PASSING = (apsw.IOError, apsw.BusyError, apsw.LockedError, apsw.NoMemError, apsw.CantOpenError)
+PASSING = (
+    apsw.IOError, apsw.BusyError, apsw.LockedError, apsw.NoMemError, apsw.CantOpenError, apsw.FullError,
+)  # fmt: skip
+
+#: Numbers above this SQLite has no room for.
+_MOST = (1 << 63) - 2
 
 _ROWS = """
 SELECT first, frames, size, received, listeners, keys, head_crc, codec, crc, data FROM batches
@@ -118,32 +123,72 @@ def _behind(connection: apsw.Connection, position: int, until: int, borders: Seq
     for border in borders:
         if border > position and (further := _first(connection, border, until)) is not None:
             return further
-    return None
+    return passed(lambda after: _following(connection, after + 1, until), position)
 
 
 def _first(connection: apsw.Connection, position: int, until: int) -> int | None:
     """Where the first row at or behind a position begins, if it can be told without its data."""
-    sql = "SELECT first FROM batches WHERE first >= ? AND first < ? ORDER BY first LIMIT 1"
     try:
-        found = connection.execute(sql, (position, until)).fetchone()
+        return _following(connection, position, until)
     except apsw.Error:
         return None
+
+
+def _following(connection: apsw.Connection, position: int, until: int) -> int | None:
+    sql = "SELECT first FROM batches WHERE first >= ? AND first < ? ORDER BY first LIMIT 1"
+    found = connection.execute(sql, (position, until)).fetchone()
     return found[0] if found else None
 
 
-def read_heads(connection: apsw.Connection, start: int, until: int) -> tuple[list[Head], bool]:
-    """The heads of all rows that can be read, and whether all could be."""
+def passed(following: Callable[[int], int | None], reached: int) -> int | None:
+    """The first number behind a stretch whose page cannot be read; None where nothing comes behind it.
+
+    `following` gives the number that comes behind another one, and raises an error of SQLite within the stretch. It is
+    asked some dozens of times at most: a bad sector takes its time.
+    """
+    bad, good = reached, reached + 1
+    found = None
+    while True:
+        try:
+            found = following(good)
+            break
+        except apsw.Error:
+            bad, good = good, good + 2 * (good - reached)
+            if good > _MOST:
+                return None
+    while good - bad > 1:
+        middle = (bad + good) // 2
+        try:
+            found, good = following(middle), middle
+        except apsw.Error:
+            bad = middle
+    return found
+
+
+def read_heads(connection: apsw.Connection, start: int, until: int, final: bool = True) -> tuple[list[Head], bool]:
+    """The heads of all rows that can be read, and whether all could be.
+
+    An error of the disk is raised unless this is the `final` attempt; then it costs what it hides.
+    """
     heads: list[Head] = []
     whole = True
-    try:
-        for row in connection.execute(_HEADS, (start, until)):
-            try:
-                head = read_head(row)
-            except Damaged:
-                whole = False
-                continue
-            if not heads or head.first >= heads[-1].end:
-                heads.append(head)
-    except apsw.Error:
-        whole = False
+    position: int | None = start
+    while position is not None:
+        reached = position
+        try:
+            for row in connection.execute(_HEADS, (position, until)):
+                reached = max(reached, row[0])
+                try:
+                    head = read_head(row)
+                except Damaged:
+                    whole = False
+                    continue
+                if not heads or head.first >= heads[-1].end:
+                    heads.append(head)
+            break
+        except apsw.Error as error:
+            if isinstance(error, PASSING) and not final:
+                raise
+            whole = False
+            position = _behind(connection, reached, until, ())
     return heads, whole

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from eventserver.journal._meta import Changes, Records
+from eventserver.journal._records import decode_all
 from eventserver.journal._rows import Key
 
 KIND = "key"
@@ -21,7 +22,6 @@ class _Kept(msgspec.Struct, array_like=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(_Kept)
 
 
 class Remembered:
@@ -43,8 +43,8 @@ class Remembered:
 
     def restore(self, records: Records, rows: Iterable[tuple[Key, float]]) -> None:
         """Take over what is in `meta.db`, and in rows that were written after it."""
-        found = [_decoder.decode(data) for (kind, _), data in records.items() if kind == KIND]
-        for kept in sorted(found, key=lambda kept: kept.time):
+        found = decode_all(records, KIND, _Kept)
+        for kept in sorted(found.values(), key=lambda kept: kept.time):
             self._kept[kept.scope, kept.key] = kept
         for (scope, key, position), time in rows:
             if (scope, key) not in self._kept:
@@ -65,6 +65,12 @@ class Remembered:
         if len(self._kept) > self._most:
             self.expired += 1
             self._forget_oldest()
+
+    def forget(self, start: int, end: int) -> None:
+        """Forget the keys of the frames after `start` up to `end`: they are gone, and are to be stored if repeated."""
+        for name in [name for name, kept in self._kept.items() if start < kept.position <= end]:
+            del self._kept[name]
+            self._changes[name] = None
 
     def expire(self, now: float) -> None:
         """Forget what is too old."""

@@ -1,4 +1,9 @@
-"""A damaged segment written anew, with all the rows of it that can still be read."""
+"""A damaged segment written anew, with all the rows of it that can still be read.
+
+Until the new one is whole it is in the folder `mending`, where nobody looks for it. Then it is `mended-seg-....db` in
+the journal's folder: from that moment on it counts, and whoever finds it there puts the original apart and gives it its
+name.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +14,26 @@ from pathlib import Path
 import apsw
 
 from eventserver.journal._disk import DISK_ERRORS, Disk, is_full
-from eventserver.journal._reading import rows
+from eventserver.journal._reading import PASSING, rows
 from eventserver.journal._rows import Damaged, Row, read_batches
-from eventserver.journal._segment import SegmentFile, name_of
+from eventserver.journal._segment import SegmentFile, first_of, name_of
 
 PAGE = 8192
 #: Rows that are written in one transaction.
 TOGETHER = 16
+_WORK, _MENDED = "mending", "mended-"
 
 
-def salvage(disk: Disk, folder: Path, first: int, until: int, borders: Sequence[int] = ()) -> int | None:
+def salvage(
+    disk: Disk, folder: Path, first: int, until: int, borders: Sequence[int] = (), final: bool = True
+) -> int | None:
     """Replace a damaged segment by what can be read of it, and put the original apart.
 
     Returns the number of frames that were saved; None where nothing could be, and then the file is only put apart. It
-    must not be open. Needs as much room as the segment takes. Raises `OSError` or `apsw.Error` where the disk fails.
+    must not be open. Needs as much room as the segment takes. Raises `OSError` or `apsw.Error` where the disk fails,
+    and the segment is as it was; in the `final` attempt what the disk does not give costs what it hides.
     """
-    work = folder / "mending"
+    work = folder / _WORK
     work.mkdir(mode=0o700, exist_ok=True)
     path = folder / name_of(first)
     saved = 0
@@ -34,31 +43,56 @@ def salvage(disk: Disk, folder: Path, first: int, until: int, borders: Sequence[
             mended = SegmentFile.create(disk, work, first, lambda name: None)
             try:
                 with opened(disk, path, work) as connection:
-                    saved = _copy(connection, mended, first, until, borders)
+                    saved = _copy(connection, mended, first, until, borders, final)
             except DISK_ERRORS as error:
-                if is_full(error) or isinstance(error, apsw.IOError):
+                if is_full(error) or isinstance(error, apsw.IOError) or not (final or _is_damage(error)):
                     raise
                 saved = 0
             finally:
                 mended.seal(lambda name: None)
             if saved:
                 break
-        apart = folder / "quarantine"
-        disk.make_folder(apart)
-        disk.move(path, apart / name_of(first))
         if saved:
-            disk.move(work / name_of(first), path)
+            disk.move(work / name_of(first), folder / f"{_MENDED}{name_of(first)}")
+        _take_over(disk, folder, first)
     finally:
-        for name in disk.names(work):
-            disk.unlink(work / name)
-        work.rmdir()
+        _clear(disk, work)
     return saved or None
 
 
-def _copy(connection: apsw.Connection, mended: SegmentFile, first: int, until: int, borders: Sequence[int]) -> int:
+def finish(disk: Disk, folder: Path) -> None:
+    """Go on where a crash has ended the mending of a segment."""
+    if (folder / _WORK).is_dir():
+        _clear(disk, folder / _WORK)
+    for name in disk.names(folder):
+        if name.startswith(_MENDED) and (first := first_of(name.removeprefix(_MENDED))) is not None:
+            _take_over(disk, folder, first)
+
+
+def _take_over(disk: Disk, folder: Path, first: int) -> None:
+    """Put the original apart, if it still is there; what is mended takes its name, if there is something."""
+    apart = folder / "quarantine"
+    disk.make_folder(apart)
+    disk.move(folder / name_of(first), apart / name_of(first))
+    disk.move(folder / f"{_MENDED}{name_of(first)}", folder / name_of(first))
+
+
+def _clear(disk: Disk, work: Path) -> None:
+    for name in disk.names(work):
+        disk.unlink(work / name)
+    work.rmdir()
+
+
+def _is_damage(error: Exception) -> bool:
+    return isinstance(error, apsw.Error) and not isinstance(error, PASSING)
+
+
+def _copy(
+    connection: apsw.Connection, mended: SegmentFile, first: int, until: int, borders: Sequence[int], final: bool
+) -> int:
     found: list[Row] = []
     saved, reached = 0, first
-    for head, row in rows(connection, first, until, borders, True):
+    for head, row in rows(connection, first, until, borders, final):
         if head.first < reached:
             continue
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,11 +52,18 @@ class Store:
     """
 
     def __init__(
-        self, disk: Disk, folder: Path, *, segment_bytes: int, ballast: int, point: Callable[[str], None]
+        self,
+        disk: Disk,
+        folder: Path,
+        *,
+        segment_bytes: int,
+        ballast: int,
+        point: Callable[[str], None],
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self.disk = disk
         self.folder = folder
-        self.meta = Meta(disk, folder)
+        self.meta = Meta(disk, folder, seconds)
         self.active: SegmentFile | None = None
         self.errors = 0
         self.full = False
@@ -140,6 +148,12 @@ class Store:
                 self.disk.fill(self._ballast_file, self._ballast)
             except OSError:
                 self.disk.unlink(self._ballast_file)
+
+    def give_up_ballast(self) -> bool:
+        """Whether there was a ballast that could be removed."""
+        there = self.disk.size(self._ballast_file) > 0
+        self.disk.unlink(self._ballast_file)
+        return there
 
     def _filled(self) -> None:
         if not self.full:
@@ -241,6 +255,10 @@ class Store:
         """Put a damaged segment apart, where the newest few of them are kept for people to look at."""
         apart = self.folder / "quarantine"
         self.disk.make_folder(apart)
+        if self.disk.size(apart / name_of(first)):
+            # The original of one that was mended: it has all that this one has.
+            self.disk.remove(self.folder / name_of(first))
+            return
         self.disk.move(self.folder / name_of(first), apart / name_of(first))
         segments = [name for name in self.disk.names(apart) if first_of(name) is not None]
         for name in segments[:-QUARANTINED]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from eventserver.event import Batch
 from eventserver.interfaces import Entry
 from eventserver.journal._reader import SqliteReader
+from eventserver.journal._readers import Readers
 
 
 class Window:
@@ -17,7 +18,7 @@ class Window:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self.readers: dict[str, SqliteReader] = {}
+        self.readers: Readers[SqliteReader] = Readers()
         self.size = 0
         """Bytes of the entries that a reader has yet to pass."""
         self.evicted = False
@@ -27,8 +28,6 @@ class Window:
         self._bytes = 0
         self._first = 0
         self._young = 0
-        # By listener, who wants its batches: found out once, not for every batch.
-        self._wanting: dict[str, list[SqliteReader]] = {}
 
     def begin(self, head: int) -> None:
         """Begin at a position: what lies before it is on disk."""
@@ -40,27 +39,18 @@ class Window:
 
     def add_reader(self, reader: SqliteReader, head: int) -> None:
         """A reader that is told of what comes; what was appended before `head` may not be for it."""
-        self.readers[reader.name] = reader
+        self.readers.add(reader)
         self._young = head
-        self._wanting = {}
-
-    def drop_reader(self, name: str, head: int) -> None:
-        """Forget a reader; what it alone held goes."""
-        self._wanting = {}
-        self.readers.pop(name).pass_to(head)
 
     def take(self, first: int, group: Iterable[tuple[Batch, int]]) -> list[SqliteReader]:
         """A group that begins at `first` is committed; returns the readers that it brings something."""
         ready: dict[str, SqliteReader] = {}
-        end, found, entries = first, self._wanting, self._entries
+        end, entries = first, self._entries
         if not entries:
             self._first = first
         for batch, size in group:
             start, end = end, end + len(batch.frames)
-            wanting = found.get(batch.listener)
-            if wanting is None:
-                wanting = [reader for reader in self.readers.values() if reader.wants(batch.listener)]
-                found[batch.listener] = wanting
+            wanting = self.readers.wanting(batch.listener)
             if end <= self._young:
                 wanting = [reader for reader in wanting if reader.starts < end]
             if wanting:
@@ -103,12 +93,6 @@ class Window:
         """The position from which on a reader needs what is on disk."""
         held = [position for reader in self.readers.values() if (position := reader.holds_from) is not None]
         return min(held, default=None)
-
-    def oldest(self) -> list[str]:
-        """The readers that hold the oldest entry."""
-        ends = {name: end for name, reader in self.readers.items() if (end := reader.oldest_end()) is not None}
-        first = min(ends.values(), default=0)
-        return [name for name, end in ends.items() if end == first]
 
     def positions(self, passing: bool | None = None) -> dict[str, int]:
         """Where the readers stand."""

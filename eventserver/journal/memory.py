@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from eventserver.event import Batch
 from eventserver.interfaces import Entry, IJournal, IReader, Parked
+from eventserver.journal._readers import JournalReader, Readers
 
 
 @implementer(IJournal)
@@ -38,9 +39,7 @@ class MemoryJournal:
         self.head = 0
         self.forgotten = 0
         self._log_forgotten = log_forgotten
-        self._readers: dict[str, MemoryReader] = {}
-        # By listener, who wants its batches: found out once, not for every batch.
-        self._wanting: dict[str, list[MemoryReader]] = {}
+        self._readers: Readers[MemoryReader] = Readers()
         self._callbacks: list[Callable[[], None]] = []
         self._parked: OrderedDict[tuple[str, str], Parked] = OrderedDict()
 
@@ -54,10 +53,7 @@ class MemoryJournal:
     def append(self, batch: Batch, size: int) -> int:
         first = self.head
         self.head = head = first + len(batch.frames)
-        wanting = self._wanting.get(batch.listener)
-        if wanting is None:
-            wanting = self._wanting[batch.listener] = [r for r in self._readers.values() if r.wants(batch.listener)]
-        if wanting:
+        if wanting := self._readers.wanting(batch.listener):
             self.size += size
             entry = Entry(head, batch, size, len(wanting))
             for reader in wanting:
@@ -76,14 +72,11 @@ class MemoryJournal:
         passing: bool = False,
     ) -> MemoryReader:
         if name not in self._readers:
-            self._readers[name] = MemoryReader(name, self, listeners)
-            self._wanting = {}
+            self._readers.add(MemoryReader(name, self, listeners))
         return self._readers[name]
 
     def drop_reader(self, name: str) -> None:
-        reader = self._readers.pop(name)
-        self._wanting = {}
-        reader.pass_to(self.head)
+        self._readers.drop(name, self.head)
         for key in [key for key in self._parked if key[0] == name]:
             self._take_out(key)
 
@@ -128,9 +121,7 @@ class MemoryJournal:
         return [one for (handler, _), one in self._parked.items() if handler == name]
 
     def oldest(self) -> list[str]:
-        behind = [reader for reader in self._readers.values() if reader.before]
-        first = min((reader.before[0].end for reader in behind), default=0)
-        return [reader.name for reader in behind if reader.before[0].end == first]
+        return self._readers.oldest()
 
     def info(self) -> Mapping[str, Any]:
         return {
@@ -153,7 +144,7 @@ def _weight(parked: Parked) -> int:
 
 
 @implementer(IReader)
-class MemoryReader:
+class MemoryReader(JournalReader):
     """One handler's cursor in a `MemoryJournal`; starts at the head, since there is no history before it.
 
     Batches of listeners that are not among `listeners` never come here, and cost nothing: with nothing else before it
@@ -161,29 +152,19 @@ class MemoryReader:
     """
 
     def __init__(self, name: str, journal: MemoryJournal, listeners: Collection[str] | None = None) -> None:
-        self.name = name
-        self._listeners = None if listeners is None else frozenset(listeners)
-        self.ready: Callable[[], None] = lambda: None
+        super().__init__(name, journal.head, listeners)
         self._journal = journal
-        self._position = journal.head
         self.before: deque[Entry] = deque()
         """What the cursor has not passed, oldest first."""
         self._read = 0  # how many of these have been read
         self._lag = 0
-        self._skipped = 0
 
     @property
     def position(self) -> int:
         return self._position if self.before else self._journal.head
 
-    @property
-    def skipped(self) -> int:
-        """Frames of other listeners that the cursor has moved over by itself."""
-        return self._skipped + self.position - self._position
-
-    def wants(self, listener: str) -> bool:
-        """Whether batches of the listener come here."""
-        return self._listeners is None or listener in self._listeners
+    def oldest_end(self) -> int | None:
+        return self.before[0].end if self.before else None
 
     def arrived(self, entry: Entry, first: int) -> None:
         """An entry that begins at `first` is appended."""
@@ -216,24 +197,14 @@ class MemoryReader:
     def lag_bytes(self) -> int:
         return self._lag
 
-    def expire_oldest(self) -> int:
-        if not self.before:
-            return self.position
-        end = self.before[0].end
-        self.pass_to(end)
-        return end
-
     def pass_to(self, position: int) -> None:
-        """Move the cursor forward, and let go of the entries that end at or before it."""
         before = self.before
         if len(before) == 1 and before[0].end == position:
             # All there is: so it is after each read, as long as the server is not busy.
             entry = before.popleft()
             self._position = position
             self._lag = self._read = 0
-            entry.readers_left -= 1
-            if not entry.readers_left:
-                self._journal.size -= entry.size
+            self._let_go(entry)
             return
         if not before or position <= self._position:
             return
@@ -251,7 +222,3 @@ class MemoryReader:
         entry.readers_left -= 1
         if not entry.readers_left:
             self._journal.size -= entry.size
-
-    def _skip_to(self, position: int) -> None:
-        self._skipped += position - self._position
-        self._position = position

@@ -1,4 +1,4 @@
-"""The journal of a server that does not run: looked at, exported, mended.
+"""The journal of a server that does not run: looked at, mended.
 
 `with open_offline(folder) as journal:` gives the `IDurableJournal` itself, without threads and without a reactor: what
 returns a Deferred is done when it returns, nothing is freed and nothing expires. So cursors and dead letters are dealt
@@ -7,7 +7,6 @@ with by its own methods. Everything else is here. The folder is locked meanwhile
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from eventserver.event import Batch
 from eventserver.interfaces import Entry
 from eventserver.journal._disk import DISK_ERRORS
 from eventserver.journal._executor import InlineExecutor
@@ -117,37 +114,6 @@ def entries(journal: SqliteJournal, start: int = 0, end: int | None = None) -> I
         found, reached = done(journal.fetch(position, until, PIECE, None))
         yield from found
         position = reached
-
-
-def export(journal: SqliteJournal, start: int = 0, end: int | None = None, raw: bool = False) -> Iterator[bytes]:
-    """Lines of JSON (NDJSON): one a frame, with its position and what its batch knows, or the bare frame if `raw`.
-
-    A frame is `frame` where it is UTF-8, else `frame_base64`.
-    """
-    for entry in entries(journal, start, end):
-        for index, frame in enumerate(entry.batch.frames):
-            position = entry.first + index
-            if position >= start and (end is None or position < end):
-                yield frame + b"\n" if raw else _line(entry.batch, index, position)
-
-
-def _line(batch: Batch, index: int, position: int) -> bytes:
-    line: dict[str, Any] = {
-        "position": position,
-        "id": batch.id_of(index),
-        "listener": batch.listener,
-        "decoder": batch.decoder,
-        "received": batch.received,
-        "peer": batch.peer_of(index),
-    }
-    if context := batch.context_of(index):
-        line["context"] = context
-    frame = batch.frames[index]
-    try:
-        line["frame"] = frame.decode()
-    except UnicodeDecodeError:
-        line["frame_base64"] = base64.b64encode(frame).decode()
-    return msgspec.json.encode(line, enc_hook=str) + b"\n"
 
 
 def verify(journal: SqliteJournal) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from eventserver.interfaces import Entry, Parked
 from eventserver.journal._bookkeeping import Bookkeeping
 from eventserver.journal._catalog import Catalog, Ranges
 from eventserver.journal._committing import Committer, Group, tell
+from eventserver.journal._cursors import Cursors
 from eventserver.journal._disk import DISK_ERRORS, Disk
 from eventserver.journal._executor import Executor, ThreadExecutor
 from eventserver.journal._failed import Failed
@@ -25,8 +27,9 @@ from eventserver.journal._fetching import Fetcher
 from eventserver.journal._history import read_between
 from eventserver.journal._keeping import Keeper
 from eventserver.journal._opening import Opened, open_store
+from eventserver.journal._payloads import Payloads
 from eventserver.journal._reader import SqliteReader
-from eventserver.journal._records import CURSOR, DECODER, INFO, decode_all
+from eventserver.journal._records import DECODER, INFO, decode_all
 from eventserver.journal._remembered import Remembered
 from eventserver.journal._store import Store, Written
 from eventserver.journal._window import Window
@@ -50,7 +53,8 @@ class SqliteJournal(Bookkeeping):
     have not passed, and beyond that what is kept for `retention` seconds after it was received; up to two segments and
     the ballast come on top of it. `window` bytes of what was committed last stay in memory. `max_keys` and
     `key_window` (seconds) bound what is remembered of what senders repeat. `point(name)` is called where a crash
-    would be most interesting; `executor(name)` gives the threads, `disk` the file system.
+    would be most interesting; `executor(name)` gives the threads, `disk` the file system. `wait(seconds)` is called
+    by `open` where the disk fails, between its attempts.
     """
 
     durable = True
@@ -74,6 +78,7 @@ class SqliteJournal(Bookkeeping):
         point: Callable[[str], None] = lambda name: None,
         executor: Callable[[str], Executor] | None = None,
         disk: Disk | None = None,
+        wait: Callable[[float], None] = time.sleep,
     ) -> None:
         super().__init__()
         self.folder = folder
@@ -94,12 +99,13 @@ class SqliteJournal(Bookkeeping):
             segment_bytes=segment_bytes_for(max_bytes) if segment_bytes is None else segment_bytes,
             ballast=min(64 * MIB, max_bytes // 16) if ballast is None else ballast,
             point=point,
+            seconds=reactor.seconds,
         )
+        self._wait = wait
         self._catalog = Catalog()
         self._window = Window(window)
-        self._failed = Failed(
-            lambda numbers: self._writer.call(lambda: self._store.meta.payloads(numbers)), self._lost_dead
-        )
+        self._failed = Failed(self._lost_dead)
+        self._payloads = Payloads(self._writer, self._store.meta.payloads)
         self._remembered = Remembered(max_keys, key_window)
         self._committer = Committer(
             reactor,
@@ -129,11 +135,18 @@ class SqliteJournal(Bookkeeping):
         self._keeper.changed = self._tell_change
         self._fetcher = Fetcher(reactor, self._writer, self._reader, self._store, self._catalog, self._log)
         self._fetcher.on_lost = self.note_lost
-        self.index = self._catalog.index
+        self._cursors = Cursors(
+            self._window,
+            self._catalog,
+            self._keeper,
+            self._failed,
+            self._fetcher,
+            head=lambda: self.head,
+            committed=lambda: self.committed,
+        )
         self.committed = 0
-        self._far_size = 0
         self._unwritten = 0
-        self._maintaining = self._forgetful = False
+        self._maintaining = False
         self._errors = self._commits = 0
         self._closed: Deferred[None] | None = None
         self._lock: int | None = None
@@ -150,7 +163,7 @@ class SqliteJournal(Bookkeeping):
         except OSError as error:
             raise ValueError(f"{self.folder} cannot be used: {error.strerror or error}") from error
         try:
-            self._begin(open_store(self._store, self._log))
+            self._begin(open_store(self._store, self._log, self._wait))
         except (ValueError, *DISK_ERRORS) as error:
             self._unlock()
             if isinstance(error, ValueError):
@@ -164,9 +177,10 @@ class SqliteJournal(Bookkeeping):
         self._committer.begin(found.head)
         self._window.begin(found.head)
         self._catalog.segments = found.segments
-        self.index = self._catalog.index = found.index
+        self._catalog.index = found.index
         self._fetcher.void_before = found.head
-        self._forgetful = found.forgetful
+        self._cursors.forgetful = found.forgetful
+        self._failed.lost += found.damaged.get("failed", 0) + found.damaged.get("dead", 0)
         unreadable = self._failed.restore(records)
         if unreadable:
             self._log.error("journal: {count} parked or dead events cannot be read", count=unreadable)
@@ -178,7 +192,7 @@ class SqliteJournal(Bookkeeping):
         self._store.begin()
         self._keeper.start(self._looked)
         self._keeper.touch()
-        self.far_moved()
+        self._cursors.far_moved()
 
     def _restore_lost(self, data: bytes, found: Opened) -> None:
         try:
@@ -187,6 +201,9 @@ class SqliteJournal(Bookkeeping):
             known = []
         self._catalog.lost = Ranges(known)
         new = sum(self._catalog.lost.add(start, end) for start, end in found.lost)
+        passed = 0 if found.forgetful else self._keeper.held_from()
+        for start, end in self._catalog.lost.ranges:
+            self._forget_keys(start, end, passed)
         if new:
             self._log.error("journal: {frames} frames are lost", frames=new)
             self.note_lost()
@@ -211,6 +228,7 @@ class SqliteJournal(Bookkeeping):
         self._committer.stop()
         self._keeper.stop()
         self._fetcher.stop()
+        self._payloads.stopped = True
         changes = self._keeper.collect()
         self._reader.submit(self._fetcher.close, lambda outcome: None)
         self._writer.submit(lambda: self._store.close(changes), self._files_closed)
@@ -236,7 +254,7 @@ class SqliteJournal(Bookkeeping):
 
     @property
     def size(self) -> int:
-        return self._committer.size + self._window.size + self._far_size
+        return self._committer.size + self._window.size + self._cursors.far_size
 
     @property
     def first(self) -> int:
@@ -265,8 +283,8 @@ class SqliteJournal(Bookkeeping):
         for full in written.to_seal:
             self._keeper.seal(full)
         ready = self._window.take(first, group)
-        if self._window.evicted or self._far_size or self._keeper.cursors:
-            self.far_moved()
+        if self._window.evicted or self._cursors.far_size or self._keeper.cursors:
+            self._cursors.far_moved()
         self._keeper.touch()
         if self._unwritten >= LOG_MOST:
             self._maintain()
@@ -300,6 +318,7 @@ class SqliteJournal(Bookkeeping):
         self._tell_change()
 
     def _looked(self) -> None:
+        self._fetcher.tidy()
         segments = self._catalog.segments
         if segments and segments[-1].since < (self._keeper.time() - max(60.0, self._keeper.retention / 8)) * 1e6:
             # What comes slowly is to be freed in time as well.
@@ -314,42 +333,15 @@ class SqliteJournal(Bookkeeping):
         listeners: Collection[str] | None = None,
         passing: bool = False,
     ) -> SqliteReader:
-        if name in self._window.readers:
-            return self._window.readers[name]
-        record = None if passing else self._keeper.cursors.get(name)
-        if record is not None:
-            start = record.position
-        elif self._forgetful and not passing:
-            start = self.first
-        else:
-            start = self.head if position is None else max(self.first, min(position, self.head))
-        reader = SqliteReader(name, self, start, listeners, passing)
-        self._window.add_reader(reader, self.head)
-        self.far_moved()
-        if not passing:
-            self._keeper.touch()
-        return reader
+        return self._cursors.reader(name, position, listeners, passing)
 
     def drop_reader(self, name: str) -> None:
-        if name in self._window.readers:
-            self._window.drop_reader(name, self.head)
-        self._failed.drop(name, dead=False)
-        if self._keeper.cursors.pop(name, None) is not None:
-            self._keeper.changes[CURSOR, name] = None
-        self.far_moved()
-        self._keeper.touch()
+        self._cursors.drop(name)
 
     def commit_cursor(
         self, name: str, position: int, parked: Sequence[Parked] = (), settled: Collection[str] = ()
-    ) -> None:
-        reader = self._window.readers[name]
-        passed = 0 if reader.passing else max(0, position - reader.position)
-        reader.pass_to(position)
-        if parked or settled:
-            self._failed.keep(name, parked, settled)
-        if self._far_size or len(self._keeper.cursors) > len(self._window.readers):
-            self.far_moved()
-        self._keeper.touch(passed)
+    ) -> Deferred[None] | None:
+        return self._cursors.commit(name, position, parked, settled)
 
     def fetch(
         self, start: int, end: int, max_bytes: int, listeners: Collection[str] | None
@@ -357,26 +349,12 @@ class SqliteJournal(Bookkeeping):
         """Entries from disk, and where to go on."""
         return self._fetcher.fetch(start, end, max_bytes, listeners)
 
-    def let_go(self, entry: Entry) -> None:
-        """A reader has passed an entry of the window."""
-        self._window.let_go(entry)
-
-    def far_moved(self) -> None:
-        """Count again what is on disk only and has yet to be passed."""
-        lowest = self._window.lowest()
-        held = [*self._keeper.left().values(), *([] if lowest is None else [lowest])]
-        self._far_size = self.index.between(min(held), self._window.first(self.committed)) if held else 0
-
     def _left_changed(self) -> None:
-        self.far_moved()
+        self._cursors.far_moved()
         self._tell_change()
 
     def oldest(self) -> list[str]:
-        names = self._window.oldest()
-        positions = self._window.positions()
-        left = min(self._keeper.left().values(), default=self.head)
-        # What a cursor without a handler holds nobody can give up.
-        return [] if names and left < min(positions[name] for name in names) else names
+        return self._cursors.oldest()
 
     def info(self) -> Mapping[str, Any]:
         return {

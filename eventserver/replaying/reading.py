@@ -121,9 +121,10 @@ class ReplayJournal:
 
     def commit_cursor(
         self, name: str, position: int, parked: Sequence[Parked] = (), settled: Collection[str] = ()
-    ) -> None:
+    ) -> Deferred[None] | None:
         """As the journal does it."""
-        self._journal.commit_cursor(name, position, parked, settled)
+        waits: Deferred[None] | None = self._journal.commit_cursor(name, position, parked, settled)
+        return waits
 
     def parked(self, name: str) -> list[Parked]:
         """As the journal has it."""

@@ -220,8 +220,9 @@ class JournalOptions(options.Options, frozen=True, kw_only=True):
     dead_letters: Annotated[
         Size,
         Doc(
-            "The bound of the events that were given up. Where it is reached, a handler that has to give one up waits"
-            " until there is room: see `eventserver deadletters`.",
+            "The bound of the events that were given up. Each counts for what it takes on the disk and some 600 bytes"
+            " that it takes in memory. Where it is reached, a handler that has to give one up waits until there is"
+            " room: see `eventserver deadletters`.",
             "256 MiB",
             ge=1 << 16,
         ),

@@ -135,6 +135,14 @@ def test_a_cursor_is_renamed_and_dropped(api: Api) -> None:
     assert api.world.journal.kept.cursors == {}
 
 
+@pytest.mark.parametrize("name", ["", "a b", "n\nl", "h@replay-9", "-h", "\u00e9"])
+def test_a_cursor_is_not_given_to_what_can_be_no_handler(api: Api, name: str) -> None:
+    api.world.journal.kept.cursors["old"] = 1
+    code, why = api.refused("POST", "/v1/journal/cursors/rename", {"old": "old", "new": name})
+    assert (code, why) == (400, f"no handler can be called {name!r}")
+    assert api.world.journal.kept.cursors == {"old": 1}
+
+
 def test_what_cannot_be_done_to_a_cursor_is_said(api: Api) -> None:
     api.world.add(Keeper())
     assert api.refused("POST", "/v1/journal/cursors/drop", {"name": "h"}) == (409, "it is active")
@@ -158,6 +166,27 @@ def test_frames_come_in_pages_as_they_were_journaled(api: Api) -> None:
         },
     ]  # fmt: skip
     assert api.refused("GET", "/v1/journal/frames", from_="soon")[0] == 400
+
+
+@pytest.mark.parametrize("context", [{}, {"path": "/" + "a" * 1000}])
+def test_a_page_is_bounded_inside_a_batch_too(api: Api, context: dict[str, Any]) -> None:
+    """A batch may be a request with 100,000 frames, of which much more is said than they have bytes."""
+    lines = [str(number) for number in range(10_000)]
+    api.world.put(*lines)
+    batch = api.world.journal.entries[0].batch
+    api.world.journal.entries[0].batch = msgspec.structs.replace(batch, context=context)
+    api.world.put("last")
+    found: list[str] = []
+    at, pages = 0, 0
+    while at is not None:
+        page = api.get("/v1/journal/frames", from_=str(at), to="10001")
+        assert len(json.dumps(page)) < 1_600_000
+        assert [frame["position"] for frame in page["frames"]] == list(range(at, at + len(page["frames"])))
+        found += [frame["frame"] for frame in page["frames"]]
+        at, pages = page["next"], pages + 1
+    assert found == [*lines, "last"]
+    assert pages > 1
+    assert len(api.get("/v1/journal/frames", from_="7", max_bytes="1")["frames"]) == 1
 
 
 def test_verify_reads_all_and_names_what_is_missing(api: Api) -> None:

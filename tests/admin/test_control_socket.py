@@ -54,7 +54,7 @@ def get(path: Path, page: str) -> tuple[int, bytes]:
     class Connection(http.client.HTTPConnection):
         def connect(self) -> None:
             self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.settimeout(20)
+            self.sock.settimeout(60)
             self.sock.connect(str(path))
 
     connection = Connection("localhost")

@@ -25,7 +25,7 @@ LOOPBACK = "tcp:0:interface=127.0.0.1"
 
 def fetch(url: str, *options: str) -> Deferred[subprocess.CompletedProcess[bytes]]:
     """Asks from another process, by Python's own HTTP client."""
-    script = "import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1], timeout=30).read())"
+    script = "import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1], timeout=120).read())"
     return realprograms.run_beside([sys.executable, "-c", script, url, *options])
 
 

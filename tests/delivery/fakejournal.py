@@ -218,6 +218,11 @@ class FakeJournal:
         found = [(n, one) for n, one in self.kept.dead.items() if n > after and handler in (None, one.handler)]
         return found[:limit]
 
+    def read_dead(
+        self, handler: str | None = None, after: int = 0, limit: int = 1000
+    ) -> Deferred[list[tuple[int, Parked]]]:
+        return succeed(self.dead(handler, after, limit))
+
     def dead_bytes(self) -> int:
         return 1000 * len(self.kept.dead)
 
@@ -229,6 +234,9 @@ class FakeJournal:
 
     def retry_dead(self, numbers: Collection[int], now: dt.datetime) -> list[Parked]:
         raise NotImplementedError
+
+    def revive_dead(self, numbers: Collection[int], now: dt.datetime) -> Deferred[list[Parked]]:
+        return succeed(self.retry_dead(numbers, now))
 
     def on_dead_changed(self, callback: Callable[[], None]) -> None:
         self._dead_changes.append(callback)

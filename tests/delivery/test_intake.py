@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from eventserver.errors import Expired, Stopped
 from eventserver.event import size_of
 from eventserver.intake import MOST_GONE
+from tests.conftest import LoggedFailures
 
 from .world import Recorder, World
 
@@ -176,6 +177,27 @@ def test_handlers_that_are_not_required_are_not_waited_for(world: World) -> None
     acks.expect(world, world.put("a"))
     assert acks.seen == [(1, None)]
     waits.callback(None)
+
+
+def test_what_one_listener_raises_costs_no_other_its_promise(world: World, logged_failures: LoggedFailures) -> None:
+    told: list[Any] = []
+
+    def bad(failure: Failure | None) -> None:
+        raise ValueError("a mistake in a listener")
+
+    stays, call = stuck()
+    world.add(stays)
+    position = world.put("a")
+    assert position is not None
+    for done in (bad, told.append, bad, told.append):
+        world.intake.watch("delivered", position, done)
+    call.callback(None)
+    assert told == [None, None]
+    for done in (bad, told.append):
+        world.intake.watch("delivered", position + 9, done)
+    world.intake.stop()
+    assert [type(one) for one in told] == [type(None), type(None), Failure]
+    assert len(logged_failures(ValueError)) == 3
 
 
 def test_a_watch_may_be_narrowed_to_some_handlers(world: World) -> None:

@@ -118,6 +118,7 @@ class World:
             counters = delivery.counters
             assert counters.balanced(), counters
             assert delivery.passed_since_start() == counters.passed + counters.expired, counters
+            assert counters.parked == len(delivery._parking), counters
             assert self.journal.head == delivery.position + delivery.lag_frames()
 
 

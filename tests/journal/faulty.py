@@ -17,7 +17,8 @@ class Faults:
     """What the disk does now.
 
     `full`: no file may grow. `fail_syncs`, `fail_writes`, `fail_reads`: so many of the next calls raise EIO (-1: all of
-    them). All of this only for files whose name contains `where`. `calls` lists the syncs, by name of the file.
+    them), but for the `skip` that come first; reads of the bytes `bad` of a database raise it always. All of this only
+    for files whose name contains `where`. `calls` lists the syncs, by name of the file.
     """
 
     def __init__(self) -> None:
@@ -25,6 +26,8 @@ class Faults:
         self.fail_syncs = 0
         self.fail_writes = 0
         self.fail_reads = 0
+        self.skip = 0
+        self.bad = range(0)
         self.where = ""
         self.calls: list[str] = []
         self.read = 0
@@ -34,6 +37,9 @@ class Faults:
         """Whether this call fails; that one is used up then."""
         left: int = getattr(self, kind)
         if not left or self.where not in name:
+            return False
+        if self.skip:
+            self.skip -= 1
             return False
         setattr(self, kind, left - 1)
         return True
@@ -64,6 +70,9 @@ class FaultyFile(apsw.VFSFile):
         if self.faults.fails("fail_reads", self.name):
             raise _io_error("read", apsw.SQLITE_IOERR_READ)
         if self.faults.where in self.name:
+            bad = self.faults.bad
+            if not self.name.endswith("-wal") and offset < bad.stop and offset + amount > bad.start:
+                raise _io_error("read", apsw.SQLITE_IOERR_READ)
             self.faults.read += amount
         return super().xRead(amount, offset)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import random
 import shutil
@@ -13,6 +15,7 @@ import pytest
 from eventserver.interfaces import Entry
 from eventserver.testing.journals import parked
 
+from .numbered import Killed, numbered_disk
 from .world import World, read_all
 
 #: EVENTSERVER_DAMAGE=1000 is the long form.
@@ -53,7 +56,7 @@ def read_patiently(world: World, reader: Any) -> list[Entry]:
         if not isinstance(waiting, list):
             entries: list[Entry] = []
             waiting.addCallback(entries.extend)
-            for _ in range(100):
+            for _ in range(400):
                 world.clock.advance(0.1)
             waiting = entries
         if not waiting:
@@ -186,6 +189,82 @@ def test_damaged_segments_are_put_apart_when_their_time_is_over(tmp_path: Path) 
     again.close()
 
 
+@pytest.mark.parametrize("how", ["kill", "eio"])
+def test_what_happens_while_a_segment_is_mended_costs_nothing_more(
+    store: tuple[Path, int], tmp_path: Path, how: str
+) -> None:
+    """Whatever has been done by then: what could be read before can be read afterwards."""
+    folder, total = store
+    name = sorted((folder / "0").glob("seg-*.db"))[-1].name
+    with numbered_disk() as (disk, calls):
+        for at in range(0, 10_000, 11):
+            copy = tmp_path / str(at)
+            shutil.copytree(folder, copy)
+            data = bytearray((copy / "0" / name).read_bytes())
+            data[10] ^= 0x44
+            (copy / "0" / name).write_bytes(bytes(data))
+            calls.fail(at, how)
+            with contextlib.suppress(Killed, ValueError):
+                make_world(copy).open(disk=disk).close()
+            done = not calls.failed
+            calls.clear()
+            disk.let_go()
+            gc.collect()
+            assert check(copy, total) == (0, 500), calls.log[at]
+            assert not list((copy / "0").glob("mend*"))
+            shutil.rmtree(copy)
+            if done:
+                break
+        assert any("mended-" in call for call in calls.log)
+
+
+def test_a_damaged_segment_that_cannot_be_read_for_a_moment_is_mended(
+    store: tuple[Path, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, total = store
+    shutil.copytree(folder, tmp_path / "copy")
+    path = sorted((tmp_path / "copy" / "0").glob("seg-*.db"))[-1]
+    path.write_bytes(b"rubbish " + path.read_bytes()[8:])
+    failures = [OSError(5, "Input/output error")] * 2
+    read = Path.read_bytes
+
+    def failing(self: Path) -> bytes:
+        if failures:
+            raise failures.pop()
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    assert check(tmp_path / "copy", total) == (0, 500)
+    assert not failures
+
+
+def test_the_original_of_a_mended_segment_stays_apart(tmp_path: Path) -> None:
+    """What is mended lacks what could not be read; it does not take the original's place when its time is over."""
+    world = World(tmp_path, max_bytes=64 << 20, segment_bytes=500_000, retention=10.0)
+    journal = world.open()
+    journal.reader("h")
+    for _ in range(4):
+        world.append(journal, b"x" * 100_000)
+    journal.close()
+    [path] = (tmp_path / "0").glob("seg-*.db")
+    data = bytearray(path.read_bytes())
+    data[150_000] ^= 1
+    data[10] ^= 0x44
+    path.write_bytes(bytes(data))
+    journal = world.open()
+    reader = journal.reader("h")
+    assert len(read_patiently(world, reader)) == 3
+    assert journal.info()["lost"] == 1
+    for _ in range(3):
+        world.append(journal, b"y" * 400_000)
+    journal.commit_cursor("h", journal.committed)
+    for _ in range(120):
+        world.clock.advance(0.1)
+    assert journal.first > 0
+    assert (tmp_path / "0" / "quarantine" / path.name).read_bytes() == bytes(data)
+    journal.close()
+
+
 def test_records_written_anew_that_are_not_whole_are_put_apart(tmp_path: Path) -> None:
     """It never is so, but for a disk that loses what it had synced: the former records count then."""
     world = make_world(tmp_path)
@@ -199,6 +278,6 @@ def test_records_written_anew_that_are_not_whole_are_put_apart(tmp_path: Path) -
     again = world.open()
     assert again.reader("h").position == end
     assert [one.event.id for _, one in again.dead()] == ["B-0"]
-    assert (tmp_path / "0" / "quarantine" / "meta-new.db").exists()
+    assert (tmp_path / "0" / "quarantine" / "meta-1.db").read_bytes() == b"rubbish" * 1000
     assert sorted(path.name for path in (tmp_path / "0").glob("meta-*")) == []
     again.close()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import gc
+import tracemalloc
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -12,11 +17,13 @@ import pytest
 
 from eventserver.interfaces import Parked
 from eventserver.journal import _meta
-from eventserver.journal._failed import KIND, PIECE, Record, _encode
+from eventserver.journal._disk import Disk
+from eventserver.journal._failed import KIND, OVERHEAD, PIECE, Record, _encode
 from eventserver.testing.data import RECEIVED
 from eventserver.testing.journals import parked
 
-from .faulty import faulty_disk
+from .faulty import Faults, faulty_disk
+from .numbered import numbered_disk
 from .world import World
 
 
@@ -99,7 +106,10 @@ def test_payloads_survive_that_the_records_are_written_anew(tmp_path: Path) -> N
 def test_a_payload_that_cannot_be_read_does_not_hold_up_the_cursors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sector under the dead letters is gone, and `meta.db` has to be written anew: after some attempts it is."""
+    """A sector under the dead letters is gone, and `meta.db` has to be written anew: after some seconds it is.
+
+    What could not be read then is put apart: a person may have more luck.
+    """
     with faulty_disk() as (disk, faults):
         world = World(tmp_path, disk=disk)
         journal = world.open()
@@ -107,20 +117,163 @@ def test_a_payload_that_cannot_be_read_does_not_hold_up_the_cursors(
         end = world.append(journal, b"a")
         journal.commit_cursor("h", end)
         failing = Mock(side_effect=apsw.IOError("read failed"))
-        monkeypatch.setattr(_meta, "_read_payloads", lambda source, keys, final=False: {} if final else failing())
+        monkeypatch.setattr(
+            _meta, "read_payloads", lambda source, keys, final=False: ({}, [*keys]) if final else failing()
+        )
         faults.where, faults.fail_syncs = "meta.db", 1
         wait(world, 0.3)
         assert journal.unwell
-        wait(world, 10)
+        wait(world, _meta.PATIENCE - 1)
+        assert journal.unwell
+        assert failing.call_count >= _meta.ATTEMPTS
+        wait(world, 3)
         assert journal.unwell is None
-        assert failing.call_count == _meta.ATTEMPTS - 1
+        assert journal.info()["meta_apart"] == 1
         monkeypatch.undo()
+        assert len(rescued(tmp_path / "0" / "quarantine" / "meta-1.db")) == 3
         world.crash(journal)
         again = world.open()
         assert again.reader("h").position == end
         assert again.dead() == []
         assert again.info()["dead"] == 0, "what cannot be read any more is forgotten, and said"
+        assert again.info()["dead_lost"] == 3
         again.close()
+
+
+def rescued(path: Path) -> list[str]:
+    """The ids of the dead letters in a file that was put apart."""
+    connection = apsw.Connection(str(path))
+    found = connection.execute("SELECT data FROM payloads ORDER BY number").fetchall()
+    connection.close()
+    return [msgspec.msgpack.decode(data, type=Record).parked.event.id for (data,) in found]
+
+
+def unopenable(faults: Faults, disk: Any, path: Path) -> None:
+    """The disk fails once while it writes the file; from then on the file cannot be opened."""
+    faults.where, faults.fail_syncs = path.name, 1
+    before = disk.open, disk.open_immutable
+
+    def refused(how: int, opened: Path, *args: Any, **named: Any) -> Any:
+        if opened == path:
+            raise apsw.CantOpenError("unable to open database file")
+        return before[how](opened, *args, **named)
+
+    disk.open = partial(refused, 0)
+    disk.open_immutable = partial(refused, 1)
+
+
+def test_a_file_that_cannot_be_opened_at_all_is_put_apart(tmp_path: Path) -> None:
+    with faulty_disk() as (disk, faults):
+        world = World(tmp_path, disk=disk)
+        journal = world.open()
+        bury(world, journal, 3)
+        unopenable(faults, disk, tmp_path / "0" / "meta.db")
+        journal.commit_cursor("h", 0, [parked("B-9")])
+        wait(world, _meta.PATIENCE - 1)
+        with pytest.raises(OSError, match="unable to open"):
+            journal.dead()
+        assert journal.info()["dead"] == 4, "nothing is given up for that"
+        wait(world, 2)
+        del disk.open, disk.open_immutable
+        wait(world, 2)
+        assert journal.unwell is None
+        assert [one.event.id for _, one in journal.dead()] == ["B-9"]
+        assert (journal.info()["meta_apart"], journal.info()["dead_lost"]) == (1, 3)
+        assert rescued(tmp_path / "0" / "quarantine" / "meta-1.db")[:3] == ["B-0", "B-1", "B-2"]
+        journal.close()
+
+
+def test_a_disk_that_is_back_after_some_seconds_has_lost_nothing(tmp_path: Path) -> None:
+    """However often there was something to be written meanwhile."""
+    with faulty_disk() as (disk, faults):
+        world = World(tmp_path, disk=disk)
+        journal = world.open()
+        bury(world, journal, 3)
+        unopenable(faults, disk, tmp_path / "0" / "meta.db")
+        for number in range(40):
+            journal.commit_cursor("h", 0, [parked(f"B-{3 + number}")])
+            journal.flush().addErrback(lambda failure: None)
+            wait(world, 0.2)
+        assert journal.unwell
+        del disk.open, disk.open_immutable
+        wait(world, 2)
+        assert journal.unwell is None
+        assert [one.event.id for _, one in journal.dead()] == [f"B-{number}" for number in range(43)]
+        assert journal.info()["meta_apart"] == 0
+        journal.close()
+
+
+def test_a_full_disk_is_no_reason_to_give_up_payloads(tmp_path: Path) -> None:
+    """The former file cannot be opened for want of room; it can be a moment later."""
+    with numbered_disk() as (disk, calls):
+        world = World(tmp_path, disk=disk)
+        journal = world.open()
+        bury(world, journal, 3)
+        calls.fail(-1, "")
+        journal._store.meta.rewrite()
+        calls.fail(calls.log.index("open meta.db"), "enospc")
+        with pytest.raises(apsw.FullError):
+            journal._store.meta.rewrite()
+        calls.clear()
+        bury(world, journal, 1, first=3)
+        assert [one.event.id for _, one in journal.dead()] == ["B-0", "B-1", "B-2", "B-3"]
+        assert journal.info()["meta_apart"] == 0
+        journal.close()
+
+
+def test_only_the_newest_few_are_kept_apart(tmp_path: Path) -> None:
+    meta = _meta.Meta(Disk(), tmp_path)
+    for number in range(1, 7):
+        (tmp_path / "meta.db").write_bytes(b"%d" % number * 5000)
+        assert meta.open()
+        meta.close()
+    apart = sorted((tmp_path / "quarantine").iterdir())
+    assert [path.name for path in apart] == [f"meta-{number}.db" for number in (3, 4, 5, 6)]
+    assert [path.read_bytes()[:1] for path in apart] == [b"3", b"4", b"5", b"6"]
+
+
+def test_a_file_system_without_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*paths: str) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refused)
+    (tmp_path / "meta.db").write_bytes(b"rubbish" * 1000)
+    meta = _meta.Meta(Disk(), tmp_path)
+    assert meta.open()
+    meta.write({("kind", "key"): b"data"})
+    meta.close()
+    assert (tmp_path / "quarantine" / "meta-1.db").read_bytes() == b"rubbish" * 1000
+    assert meta.open()
+    assert meta.records["kind", "key"] == b"data"
+    meta.close()
+
+
+@pytest.mark.parametrize("where", ["link", "replace"])
+def test_a_crash_while_it_is_put_apart_loses_no_name(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Either the former file is there, or the new one and the former one in `quarantine`."""
+    disk = Disk()
+    (tmp_path / "meta.db").write_bytes(b"rubbish" * 1000)
+    original = getattr(disk, where)
+    for count in range(3):
+        calls = iter(range(10))
+
+        def crash(*args: Any, calls: Any = calls, count: int = count) -> None:
+            if next(calls) == count:
+                raise KeyboardInterrupt
+            original(*args)
+
+        monkeypatch.setattr(disk, where, crash)
+        with contextlib.suppress(KeyboardInterrupt):
+            _meta.Meta(disk, tmp_path).open()
+        there = [path.read_bytes()[:7] for path in tmp_path.rglob("meta*.db")]
+        assert b"rubbish" in there
+    monkeypatch.undo()
+    meta = _meta.Meta(Disk(), tmp_path)
+    meta.open()
+    meta.close()
+    assert b"rubbish" in [path.read_bytes()[:7] for path in (tmp_path / "quarantine").iterdir()]
 
 
 def test_a_damaged_payload_costs_one_dead_letter(tmp_path: Path) -> None:
@@ -136,6 +289,34 @@ def test_a_damaged_payload_costs_one_dead_letter(tmp_path: Path) -> None:
     assert [number for number, _ in journal.dead()] == [1, 3]
     assert journal.info()["dead"] == 2
     assert [one.event.id for one in journal.retry_dead([1, 2, 3], RECEIVED)] == ["B-0", "B-2"]
+    journal.close()
+
+
+def test_many_small_ones_count_for_the_memory_that_they_take(tmp_path: Path) -> None:
+    """Their payloads are on disk, and all the rest is not."""
+    world = World(tmp_path)
+    journal = world.open()
+    bury(world, journal, 10)
+    wait(world, 0.5)
+    journal.close()
+    tracemalloc.start()
+    try:
+        journal = world.open()
+        bury(world, journal, 500, first=10)
+        journal.close()
+        del journal
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        journal = world.open()
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert journal.info()["dead"] == 510
+    assert journal.dead_bytes() > 510 * OVERHEAD
+    assert after - before < 1.1 * journal.dead_bytes()
+    journal.drop_dead(range(1, 511))
+    assert journal.dead_bytes() == 0
     journal.close()
 
 
@@ -231,19 +412,62 @@ def test_nothing_is_retried_where_not_all_can_be_read(tmp_path: Path) -> None:
     world = World(tmp_path)
     journal = world.open()
     bury(world, journal, PIECE + 100)
-    read, pieces = journal._failed._read, iter([True, False])
+    read, pieces = journal._payloads._read, iter([True, False])
 
     def failing(numbers: Any) -> Any:
         if next(pieces, True):
             return read(numbers)
         raise apsw.IOError("read failed")
 
-    journal._failed._read = failing
+    journal._payloads._read = failing
     with pytest.raises(OSError, match="read failed"):
         journal.retry_dead(range(1, PIECE + 101), RECEIVED)
     assert (journal.info()["parked"], journal.info()["dead"]) == (0, PIECE + 100)
     assert len(journal.retry_dead(range(1, PIECE + 101), RECEIVED)) == PIECE + 100
     journal.close()
+
+
+def test_they_are_read_without_waiting(tmp_path: Path) -> None:
+    """What happens until the disk has answered counts: one is dropped, another is given to another handler."""
+    world = World(tmp_path)
+    journal = world.open()
+    bury(world, journal, 3)
+    bury(world, journal, 1, "other", first=3)
+    writer = world.executors["journal-writer"]
+    writer.held = True
+    found: list[Any] = []
+    journal.read_dead().addCallback(found.append)
+    journal.revive_dead([1, 2, 4], RECEIVED).addCallback(found.append)
+    assert not found
+    journal.drop_dead([1])
+    journal.drop_reader("other")
+    journal._failed.rename("other", "renamed")
+    writer.run()
+    assert [(number, one.handler) for number, one in found[0]] == [(2, "h"), (3, "h"), (4, "renamed")]
+    assert [(one.handler, one.event.id, one.next_attempt) for one in found[1]] == [
+        ("h", "B-1", RECEIVED), ("renamed", "B-3", RECEIVED),
+    ]  # fmt: skip
+    assert journal._failed.counts() == {"h": [1, 1], "renamed": [1, 0]}
+    writer.held = False
+    journal.close()
+
+
+def test_both_fail_where_the_disk_does(tmp_path: Path) -> None:
+    with faulty_disk() as (disk, _):
+        world = World(tmp_path, disk=disk)
+        journal = world.open()
+        bury(world, journal, 3)
+        read = journal._payloads._read
+        journal._payloads._read = Mock(side_effect=apsw.IOError("read failed"))
+        failures: list[Any] = []
+        journal.read_dead().addErrback(failures.append)
+        journal.revive_dead([1], RECEIVED).addErrback(failures.append)
+        assert [str(failure.check(OSError) and failure.value) for failure in failures] == ["[Errno 5] read failed"] * 2
+        assert journal._failed.counts() == {"h": [0, 3]}
+        journal._payloads._read = read
+        journal.close()
+        journal.read_dead().addErrback(failures.append)
+        assert "closed" in failures[2].getErrorMessage()
 
 
 def test_a_renamed_one_replaces_what_the_same_event_left_under_that_name(tmp_path: Path) -> None:

@@ -207,6 +207,25 @@ def test_a_read_that_fails_is_tried_again(tmp_path: Path) -> None:
         journal.close()
 
 
+def test_a_disk_that_is_away_for_half_a_minute_has_lost_nothing(tmp_path: Path) -> None:
+    with faulty_disk() as (disk, faults):
+        world = World(tmp_path, disk=disk, max_bytes=64 << 20, segment_bytes=100_000, window=0)
+        journal = world.open()
+        reader = journal.reader("h")
+        for _ in range(3):
+            world.append(journal, b"x" * 200_000)
+        faults.where, faults.fail_reads = "seg-", -1
+        found: list[Any] = []
+        reader.read(1 << 20).addCallback(found.extend)
+        wait(world, 30)
+        assert not found
+        faults.fail_reads = 0
+        wait(world, 5)
+        assert frames_of(found) == [b"x" * 200_000]
+        assert journal.info()["lost"] == 0
+        journal.close()
+
+
 def test_a_checkpoint_that_fails_costs_nothing(tmp_path: Path) -> None:
     with faulty_disk() as (disk, faults):
         world = World(tmp_path, disk=disk, max_bytes=64 << 20)
@@ -374,7 +393,7 @@ def test_reading_a_file_that_is_gone_makes_none(tmp_path: Path) -> None:
         gone = world.folder / "0" / "seg-00000000000000000000.db"
         disk.remove(gone)
         found = journal.read_between(0, 2, 1 << 20)
-        wait(world, 20)
+        wait(world, 40)
         assert frames_of(result_of(found)) == [b"b"]
         assert journal.info()["lost"] == 1
         assert not gone.exists()

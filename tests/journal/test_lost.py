@@ -119,6 +119,66 @@ def test_nor_after_a_restart(world: World) -> None:
     journal.close()
 
 
+def test_what_names_a_lost_frame_is_forgotten(world: World) -> None:
+    """Its sender repeats it, and is not told that it is known: it is stored again. What was handled before is known."""
+    journal = world.open()
+    intake = Intake(journal)
+    late = Handler("late", journal, intake)
+    put(world, intake, 4)
+    journal.remember("http", [(f"key-{position}", position) for position in (1, 2, 3, 4)])
+    late.work(1)
+    world.clock.advance(1)
+    damage(world, 0)
+    damage(world, 1)
+    assert len(read_all(journal.reader("looks", 0))) == 2
+    assert [journal.recall("http", f"key-{position}") for position in (1, 2, 3, 4)] == [None, None, 3, 4]
+    journal.drop_reader("looks")
+    world.clock.advance(1)
+    world.crash(journal)
+    again = world.open()
+    assert [again.recall("http", f"key-{position}") for position in (1, 2, 3, 4)] == [None, None, 3, 4]
+    again.close()
+
+
+def test_what_was_handled_before_it_was_lost_stays_known(world: World) -> None:
+    journal = world.open()
+    intake = Intake(journal)
+    late = Handler("late", journal, intake)
+    put(world, intake, 4)
+    journal.remember("http", [("key-1", 1), ("key-3", 3)])
+    late.work(2)
+    damage(world, 0)
+    damage(world, 2)
+    found: list[Any] = []
+    for start in (0, 2):
+        journal.read_between(start, start + 2, 1 << 20).addCallback(found.extend)
+    assert len(found) == 2
+    assert (journal.recall("http", "key-1"), journal.recall("http", "key-3")) == (1, None)
+    journal.close()
+
+
+@pytest.mark.parametrize("with_meta", [True, False])
+def test_so_it_is_where_the_frame_is_found_lost_at_the_start(world: World, with_meta: bool) -> None:
+    """Its segment is gone; or that, and the cursors: handlers begin with the oldest frame then."""
+    journal = world.open()
+    intake = Intake(journal)
+    late = Handler("late", journal, intake)
+    put(world, intake, 4)
+    journal.remember("http", [(f"key-{position}", position) for position in (1, 2, 3, 4)])
+    late.work(1)
+    journal.close()
+    meta = world.folder / "0" / "meta.db"
+    connection = apsw.Connection(str(meta))
+    if not with_meta:
+        connection.execute("UPDATE records SET crc = 0 WHERE kind = 'cursor'")
+    connection.close()
+    (world.folder / "0" / f"seg-{1:020}.db").unlink()
+    again = world.open()
+    assert again.info()["lost"] == 1
+    assert [again.recall("http", f"key-{position}") for position in (1, 2, 3, 4)] == [1, None, 3, 4]
+    again.close()
+
+
 def test_the_failure_says_which_frames(world: World) -> None:
     journal = world.open()
     intake = Intake(journal)

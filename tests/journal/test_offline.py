@@ -11,7 +11,7 @@ from eventserver.journal import offline
 from eventserver.testing.data import RECEIVED
 from eventserver.testing.journals import parked
 
-from .world import World
+from .world import World, frames_of
 
 
 @pytest.fixture
@@ -53,23 +53,14 @@ def test_a_folder_that_is_in_use_or_no_journal_is_refused(world: World, tmp_path
     assert not (tmp_path / "none").exists()
 
 
-def test_export_gives_a_line_a_frame(world: World) -> None:
+def test_all_batches_are_read_from_any_position(world: World) -> None:
     with offline.open_offline(world.folder) as journal:
-        lines = [json.loads(line) for line in offline.export(journal, 398)]
-        assert list(offline.export(journal, 400, 401, raw=True)) == [b"text\n"]
-        assert len(list(offline.export(journal))) == 402
-    assert [line["position"] for line in lines] == [398, 399, 400, 401]
-    assert lines[2] == {
-        "position": 400,
-        "id": lines[2]["id"],
-        "listener": "test",
-        "decoder": "text",
-        "received": lines[2]["received"],
-        "peer": "192.0.2.1:50000",
-        "context": {"k": 1, "truncated": True},
-        "frame": "text",
-    }
-    assert lines[3]["frame_base64"] == "/w=="
+        assert len(frames_of(list(offline.entries(journal)))) == 402
+        [last] = offline.entries(journal, 401)
+        [cut] = offline.entries(journal, 0, 1)
+    assert (last.first, last.end, last.batch.frames) == (400, 402, [b"text", b"\xff"])
+    assert (last.batch.context_of(0), last.batch.peer_of(1)) == ({"k": 1, "truncated": True}, "192.0.2.1:50000")
+    assert (cut.first, cut.end) == (0, 100)
 
 
 def test_cursors_and_dead_letters_are_changed(world: World) -> None:
@@ -106,7 +97,7 @@ def test_verify_finds_what_cannot_be_read(world: World) -> None:
         assert journal.info()["lost"] == 100
     with offline.open_offline(world.folder) as journal:
         assert journal.info()["lost"] == 100
-        assert len(list(offline.export(journal))) == 302
+        assert len(frames_of(list(offline.entries(journal)))) == 302
 
 
 def test_repair_writes_damaged_segments_anew(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,27 @@ def test_a_restart_with_a_backlog_reads_no_sealed_segment(tmp_path: Path) -> Non
     assert reader.lag_bytes() == pytest.approx(size, rel=0.01)
     assert again.info()["lost"] == 0
     again.close()
+
+
+def test_a_segment_that_was_read_and_is_freed_takes_no_room_any_more(tmp_path: Path) -> None:
+    """A file that is unlinked and still open would: on a full disk, room that everybody waits for."""
+    world = World(tmp_path, max_bytes=64 << 20, segment_bytes=1_000_000, window=0, retention=60.0)
+    journal = world.open()
+    reader = journal.reader("h")
+    end = fill(world, journal, 3)
+    assert len(frames_of(result_of(reader.read(1)))) == 1000
+    assert open_files(tmp_path / "0" / segments(world)[0])
+    journal.commit_cursor("h", end)
+    world.clock.advance(70)
+    assert len(segments(world)) == 1
+    assert open_files(tmp_path / "0" / "seg-00000000000000000000.db") == []
+    journal.close()
+
+
+def open_files(path: Path) -> list[str]:
+    """What this process has open of a file, which may have been unlinked."""
+    found = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return [name for name in found if name.removesuffix(" (deleted)") == str(path)]
 
 
 def test_handled_segments_are_freed_when_they_are_old(tmp_path: Path) -> None:
@@ -563,7 +585,7 @@ def test_cursors_that_pass_many_frames_are_written_sooner(world: World) -> None:
     assert world.points == [], "a few wait for others"
     journal.commit_cursor("h", 1000)
     assert world.points == ["cursor-commit"]
-    journal.commit_cursor("h", 2500)
+    journal.commit_cursor("h", 2000)
     assert world.points == ["cursor-commit"], "not one right after the other"
     world.clock.advance(0.02)
     journal.commit_cursor("h", 2600)
@@ -583,7 +605,7 @@ def test_a_slow_disk_is_not_asked_to_write_cursors_all_the_time(world: World) ->
     journal = world.open()
     journal.reader("h")
     for _ in range(40):
-        world.append(journal, *[b"x"] * 100)
+        world.append(journal, *[b"x"] * 70)
     world.clock.advance(1)
     world.executors["journal-writer"].held = True
     world.points.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest_twisted
@@ -13,7 +14,8 @@ from twisted.internet.task import deferLater
 
 from eventserver.event import size_of
 from eventserver.journal.sqlite import SqliteJournal
-from eventserver.testing.data import make_batch
+from eventserver.testing.data import RECEIVED, make_batch
+from eventserver.testing.journals import parked
 
 
 def make(folder: Path, **settings: Any) -> SqliteJournal:
@@ -51,6 +53,31 @@ async def test_what_is_committed_is_told_in_the_reactors_thread_and_read_back(tm
     again = make(tmp_path)
     assert (again.reader("h").position, again.head) == (400, 400)
     await again.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_dead_letters_are_read_behind_what_the_writer_does_while_the_reactor_goes_on(tmp_path: Path) -> None:
+    journal = make(tmp_path)
+    journal.reader("h")
+    journal.commit_cursor("h", 0, [parked(f"B-{number}") for number in range(3)])
+    await journal.flush()
+    going_on, busy = Event(), Event()
+
+    def long_work() -> None:
+        busy.set()
+        going_on.wait(30)
+
+    journal._writer.submit(long_work, lambda outcome: None)
+    reading, reviving = journal.read_dead(), journal.revive_dead([1], RECEIVED)
+    await deferLater(reactor, 0)
+    assert busy.wait(30)
+    assert not reading.called
+    assert not reviving.called
+    going_on.set()
+    assert [number for number, _ in await reading] == [1, 2, 3]
+    assert [one.event.id for one in await reviving] == ["B-0"]
+    assert [number for number, _ in await journal.read_dead()] == [2, 3]
+    await journal.close()
 
 
 @pytest_twisted.ensureDeferred

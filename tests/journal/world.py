@@ -24,6 +24,7 @@ class World:
         self.settings: dict[str, Any] = {"max_bytes": 8 << 20, **settings}
         self.executors: dict[str, InlineExecutor] = {}
         self.points: list[str] = []
+        self.waited: list[float] = []
         self.number = 0
 
     def now(self) -> dt.datetime:
@@ -34,7 +35,7 @@ class World:
         return self.executors[name]
 
     def open(self, **settings: Any) -> SqliteJournal:
-        given = {"point": self.points.append, **self.settings, **settings}
+        given = {"point": self.points.append, "wait": self.waited.append, **self.settings, **settings}
         journal = SqliteJournal(self.folder, reactor=self.clock, now=self.now, executor=self.executor, **given)
         journal.open()
         return journal

@@ -268,6 +268,17 @@ def test_a_full_journal_names_the_cursor_that_no_handler_has() -> None:
     )
 
 
+def test_a_handler_that_listeners_wait_for_is_named() -> None:
+    server = Server(handlers={"slow": {"max_lag": "2 KiB"}, "quick": {}})
+    server.waits = True
+    status = Status()
+    status.parts, status.state = server.parts, "running"
+    for _ in range(5):
+        acked(server, b"a" * 500)
+    assert server.parts.intake.paused
+    assert status.ready() == ["behind by `max_lag`: handler slow: listeners are paused"]
+
+
 @pytest.mark.parametrize(("max_bytes", "warned"), [("1 MiB", False), ("1000000 GiB", True)])
 def test_a_disk_that_is_smaller_than_the_journal_is_said(max_bytes: str, warned: bool, tmp_path: Path) -> None:
     lines: list[str | None] = []

@@ -44,10 +44,10 @@ class Handler:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Until it is true, for half a minute at most."""
+    """Until it is true, for a minute at most."""
     from twisted.internet import reactor
 
-    for _ in range(3000):
+    for _ in range(6000):
         await deferLater(reactor, 0.01)
         if true():
             return
@@ -161,8 +161,8 @@ async def test_a_full_journal_makes_senders_wait_or_loses_what_is_oldest(site: S
     counters = parts.listener_counters["lines"]
     await until(lambda: counters.journaled == 6_000)
     handled = parts.deliveries["losing"]
-    assert not parts.intake.paused
-    assert handled.counters.expired > 1_000
+    # Senders wait for the disk, not for the handler; what is too much expires once it is committed.
+    await until(lambda: not parts.intake.paused and handled.counters.expired > 1_000)
     gate.callback(None)
     await until(lambda: handled.quiet)
     assert handled.counters.expired + handled.counters.passed == 6_000
@@ -230,7 +230,7 @@ async def test_a_subscription_leaves_no_cursor_in_the_journal(site: Site, tmp_pa
     async with first.subscribe() as subscription:
         client = await site.connect(first)
         client.transport.write(b"one\n")
-        assert (await subscription.get(5)).message == "one"
+        assert (await subscription.get(60)).message == "one"
         await first.stop()
     second = await site.serve(settings(tmp_path, Handler()))
     assert second._parts is not None
