@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from twisted.internet import error
 
@@ -86,6 +87,21 @@ def safe_text(error: BaseException) -> str:
         # Somebody's `__str__` is wrong; that must not hide what it was to tell of.
         return kind
     return f"{kind}: {text}" if text else kind
+
+
+#: What stands in a traceback between delivery and the code of a handler.
+_BETWEEN = {"eventserver", "twisted", "asyncio", "concurrent", "threading"}
+
+
+def safe_text_and_place(error: BaseException) -> str:
+    """`safe_text`, and where the code of a handler stood that is not ours: `Type: text (handlers.py, line 12)`."""
+    step = error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        if str(step.tb_frame.f_globals.get("__name__", "")).partition(".")[0] not in _BETWEEN:
+            return f"{safe_text(error)} ({Path(code.co_filename).name}, line {step.tb_lineno})"
+        step = step.tb_next
+    return safe_text(error)
 
 
 #: Failures of the destination, whoever raises them, and not of an event: what failed is tried again without limit.

@@ -10,7 +10,7 @@ from eventserver.counters import HandlerCounters
 from eventserver.delivery.options import RetryOptions
 from eventserver.delivery.parking import Attempt, ParkingLot
 from eventserver.delivery.retry import Backoff, verdict_of
-from eventserver.errors import NotAttempted, PartialFailure, TemporaryFailure, safe_text
+from eventserver.errors import NotAttempted, PartialFailure, TemporaryFailure, safe_text, safe_text_and_place
 from eventserver.event import Batch, Event, batch_id, frame_index
 from eventserver.interfaces import Entry
 from eventserver.thinned_log import ThinnedLog
@@ -154,7 +154,7 @@ class Failures:
                 "handler {name} failed with {n} events: {error}",
                 name=self._name,
                 n=count,
-                error=safe_text(error),
+                error=safe_text_and_place(error),
             )
             self.again.extend(singles(items))
             self._counters.redelivered += count
@@ -264,7 +264,7 @@ class Failures:
             name=self._name,
             id=failed.event.id,
             attempts=failed.attempts,
-            error=safe_text(error),
+            error=safe_text_and_place(error),
         )
 
     def _wait_for_room(self, failed: Attempt, error: BaseException, attempt: Attempt | None) -> None:
@@ -300,7 +300,7 @@ class Failures:
             name=self._name,
             id=failed.event.id,
             attempts=failed.attempts,
-            error=safe_text(error),
+            error=safe_text_and_place(error),
         )
 
     def _attempt_of(self, item: Any, entries: Sequence[Entry]) -> Attempt:
