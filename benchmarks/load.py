@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,7 +28,8 @@ def build(folder: Path = BUILT) -> Path:
     if compiler is None:
         raise LoadFailed("the load generator needs a C compiler (Debian: apt-get install gcc libc6-dev)")
     folder.mkdir(parents=True, exist_ok=True)
-    made = folder / "load.new"
+    # Several processes may find that it has to be built.
+    made = folder / f"load.{os.getpid()}"
     flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
     argv = [compiler, *flags, "-o", str(made), *(str(source) for source in sources if source.suffix == ".c")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)

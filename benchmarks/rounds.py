@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import re
 import resource
 import shutil
@@ -69,18 +71,20 @@ class Result:
 
 
 def free_port() -> int:
-    """A port that nobody has now, neither of TCP nor of UDP: rsyslog listens on both."""
+    """A port that nobody has now, neither of TCP nor of UDP: rsyslog listens on both.
+
+    It is one that the system gives to nobody by itself, so that nobody gets it before the server does.
+    """
     while True:
+        port = random.SystemRandom().randint(12_000, 32_000)
         with (
             socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream,
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+            contextlib.suppress(OSError),
         ):
-            stream.bind(("127.0.0.1", 0))
-            try:
-                datagrams.bind(stream.getsockname())
-            except OSError:
-                continue
-            return int(stream.getsockname()[1])
+            stream.bind(("127.0.0.1", port))
+            datagrams.bind(("127.0.0.1", port))
+            return port
 
 
 def _busy_seconds() -> float:

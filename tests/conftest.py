@@ -24,8 +24,12 @@ from tests import parallel, realprograms
 
 LoggedFailures = Callable[..., list[Failure]]
 
-hypothesis.settings.register_profile("dev", deadline=None, max_examples=100)
-hypothesis.settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True, database=None)
+#: A busy machine is no failure, neither of an example nor of making one: the first one reads hypothesis' own tables.
+_PATIENT: dict[str, Any] = {
+    "deadline": None, "max_examples": 100, "suppress_health_check": [hypothesis.HealthCheck.too_slow],
+}  # fmt: skip
+hypothesis.settings.register_profile("dev", **_PATIENT)
+hypothesis.settings.register_profile("ci", **_PATIENT, derandomize=True, database=None)
 hypothesis.settings.load_profile("ci" if realprograms.required() or os.environ.get("CI") else "dev")
 
 

@@ -277,7 +277,7 @@ class Reader:
         assert self._server is not None, "no server runs"
         for line in text.splitlines():
             if line.strip() != "...":
-                self._server.wait_for(rf"^{pattern_of(line)}$", timeout=20)
+                self._server.wait_for(rf"^{pattern_of(line)}$")
 
     def _stop_server(self) -> None:
         if self._server is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -28,8 +29,9 @@ from twisted.internet.threads import deferToThread
 ROOT = Path(__file__).resolve().parent.parent
 #: The exit code of twistd after SIGTERM and a clean shutdown: it ends itself by the signal that it got.
 TERMINATED = -signal.SIGTERM
-#: The deadline of everything that waits, in seconds: generous, because machines are sometimes busy.
-DEADLINE = 60.0
+#: The deadline of everything that waits, in seconds: generous, because machines are sometimes ten times slower for a
+#: while. A test that passes does not wait for it.
+DEADLINE = 180.0
 
 
 def required() -> bool:
@@ -78,10 +80,17 @@ def run_beside(
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port that was free a moment ago: for real servers that cannot be told to take port 0."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that was free a moment ago: for real servers that cannot be told to take port 0.
+
+    It is one that the system gives to nobody by itself, neither to a client nor to who asks for port 0. So it stays
+    free until it is taken, and while a server is away that comes back; and a client that connects again and again to
+    that port does not get it for itself, which would connect it to itself.
+    """
+    while True:
+        port = random.SystemRandom().randint(12_000, 32_000)
+        with socket.socket(socket.AF_INET, kind) as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Program:
@@ -148,6 +157,17 @@ class Program:
                     break
                 self._news.wait(min(left, 1.0))
         pytest.fail(f"no line matched {pattern!r}\n{self.output()}", pytrace=False)
+
+    def lines_like(self, pattern: str, number: int) -> list[str]:
+        """The lines of its standard output that match, once there are so many, or at the deadline."""
+        deadline = time.monotonic() + DEADLINE
+        with self._news:
+            while True:
+                found = [line for line in self.stdout if re.search(pattern, line)]
+                left = deadline - time.monotonic()
+                if len(found) >= number or left <= 0 or not self._readers[0].is_alive():
+                    return found
+                self._news.wait(min(left, 1.0))
 
     def send_signal(self, number: int) -> None:
         """Sends a signal, if the program still runs."""

@@ -17,6 +17,7 @@ from typing import Any
 import apsw
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from eventserver.interfaces import Entry
 from eventserver.journal._disk import DISK_ERRORS
@@ -52,6 +53,13 @@ def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
+class _Offline(SqliteJournal):
+    """How much a server would keep is in its settings."""
+
+    def info(self) -> dict[str, Any]:
+        return {**super().info(), "max_bytes": None}
+
+
 @contextmanager
 def open_offline(folder: Path, worker: str = "0", log: Logger | None = None) -> Iterator[SqliteJournal]:
     """The journal in a folder, which must be there. Raises `ValueError` with a sentence for people.
@@ -60,7 +68,7 @@ def open_offline(folder: Path, worker: str = "0", log: Logger | None = None) -> 
     """
     if not (folder / worker).is_dir():
         raise ValueError(f"{folder} is not the folder of a journal")
-    journal = SqliteJournal(
+    journal = _Offline(
         folder,
         reactor=_NoReactor(),
         now=_now,
@@ -83,9 +91,13 @@ def open_offline(folder: Path, worker: str = "0", log: Logger | None = None) -> 
 
 
 def done(result: Deferred[Any]) -> Any:
-    """What a method of a journal that was opened offline gives."""
+    """What a method of a journal that was opened offline gives. Raises `ValueError` where it would try again later."""
     found: list[Any] = []
-    result.addCallback(found.append)
+    result.addBoth(found.append)
+    if not found:
+        raise ValueError("the disk fails: some of the journal cannot be read now")
+    if isinstance(found[0], Failure):
+        found[0].raiseException()
     return found[0]
 
 

@@ -24,6 +24,13 @@ def compiler() -> None:
     find("cc")
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may make a server silent for a while: nobody measures anything here."""
+    monkeypatch.setattr("benchmarks.rounds.QUIET", 20.0)
+    monkeypatch.setattr("benchmarks.rounds.QUIET_UDP", 5.0)
+
+
 def small(name: str) -> Scenario:
     """A scenario with few lines and connections."""
     scenario = SCENARIOS[name]
@@ -60,7 +67,7 @@ def test_a_function_that_was_not_called_for_every_event_fails_the_round() -> Non
 
 def test_lines_that_do_not_come_fail_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings that keep less than the scenario expects."""
-    monkeypatch.setattr("benchmarks.rounds.QUIET", 0.2)
+    monkeypatch.setattr("benchmarks.rounds.QUIET", 3.0)
     scenario = replace(small("S3"), payload=replace(SCENARIOS["S3"].payload, keep=""))
     results, failures = measure([(scenario, [SERVERS["eventserver"]])], 1)
     assert results == {"S3": {"eventserver": {}}}

@@ -87,7 +87,7 @@ class Client:
         # The loop of one connection after another.
         while not self._stopping.is_set() and not self._done():
             try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
                     self.connects += 1
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     self._talk(connection)

@@ -19,7 +19,8 @@ import msgspec
 SIZE = 300
 #: The handlers: `call = "recorder:record"`, with a wait in each call `recorder:record_slowly`, at an even pace
 #: `recorder:record_evenly`, and `recorder:record_some`, which fails for every 97th message. They write to
-#: `recorded.txt` in the server's folder, and are unwell while there is a file `down`.
+#: `recorded.txt` in the server's folder, and are unwell while there is a file `down`. `recorder:record_delays` writes
+#: the seconds since each event was received to `delays.txt`, and is never unwell.
 RECORDER = '''
 """Writes the id, number and checksum of every event to a file; a new process begins with a line of its own."""
 
@@ -53,6 +54,12 @@ def record_evenly(events: list[Event]) -> None:
     # 20,000 a second: more than most destinations take.
     time.sleep(50e-6 * len(events))
     record(events)
+
+
+def record_delays(events: list[Event]) -> None:
+    now = time.time()
+    with open("delays.txt", "a") as file:
+        file.writelines(f"{now - event.received.timestamp():.6f}\\n" for event in events)
 
 
 async def record_slowly(events: list[Event]) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +18,7 @@ import pytest
 
 from tests.faults.oracle import RECORDER, Recorded
 from tests.real.server import Metrics, Server
-from tests.realprograms import DEADLINE, ROOT, Program, beside_python
+from tests.realprograms import DEADLINE, ROOT, Program, beside_python, free_port
 
 #: The usual settings: RELP and HTTP acknowledge when it is durable; a handler records.
 SETTINGS = """
@@ -46,19 +44,6 @@ endpoint = "tcp:0:interface=127.0.0.1"
 """
 #: The last start-up line.
 READY = r"frames are kept in the journal"
-
-
-def quiet_port() -> int:
-    """A free port that the system gives to no client.
-
-    A client that connects again and again to a port whose server is down could else be given that very port, be
-    connected to itself, and keep the server from listening.
-    """
-    while True:
-        port = random.SystemRandom().randint(12_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def with_root() -> dict[str, str]:
@@ -93,6 +78,11 @@ class Killed(Server):
         """Whether it has ended."""
         return self._process.poll() is not None
 
+    @property
+    def killed(self) -> bool:
+        """Whether SIGKILL was its end, and not that it could not start, say; of what it runs under, strace says so."""
+        return self._process.returncode == -signal.SIGKILL
+
 
 class Crashing:
     """A folder with settings, a journal and a recording; `start` runs a server in it.
@@ -106,7 +96,7 @@ class Crashing:
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.relp, self.http = quiet_port(), quiet_port()
+        self.relp, self.http = free_port(), free_port()
         text = settings.format(relp=self.relp, http=self.http, handler=handler, journal=journal, call=call)
         (folder / "settings.toml").write_text(text)
         (folder / "recorder.py").write_text(RECORDER)

@@ -18,7 +18,8 @@ from tests.faults.clients import RelpClient
 from tests.faults.figures import Figures, scaled
 from tests.faults.oracle import Oracle
 from tests.faults.servers import Crashing
-from tests.realprograms import required
+from tests.real.server import Server
+from tests.realprograms import DEADLINE, required
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -72,14 +73,12 @@ def test_r9_a_full_disk_and_room_again(
     with RelpClient(oracle, itertools.count(1), held.relp, rate=3000) as client:
         assert client.wait_acked(1000), client.said
         fill(inside / "filler")
-        assert _stops(client), "the disk never was full"
+        assert _stops(client, server), "the disk never was full, or it says that it is ready"
         full_at = client.acked
         assert not server.ended()
-        status, _ = server.get("/ready")
-        assert status != 200, "it says that it is ready"
         (inside / "filler").unlink()
         began = time.monotonic()
-        assert client.wait_acked(full_at + 1, timeout=30), server.output()[-3000:]
+        assert client.wait_acked(full_at + 1), server.output()[-3000:]
         resumed = time.monotonic() - began
         assert client.wait_acked(full_at + 5000), client.said
         assert client.finish(), client.said
@@ -102,11 +101,11 @@ def fill(path: Path) -> None:
                     pass
 
 
-def _stops(client: RelpClient) -> bool:
-    """Whether acknowledgements stop to come, within a minute."""
-    deadline = time.monotonic() + 60
+def _stops(client: RelpClient, server: Server) -> bool:
+    """Whether acknowledgements stop to come, and the server says that it is not ready: a slow machine is not it."""
+    deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
-        if not client.wait_acked(client.acked + 1, timeout=1):
+        if not client.wait_acked(client.acked + 1, timeout=1) and server.get("/ready")[0] != 200:
             return True
     return False
 
@@ -119,32 +118,47 @@ def test_r10_calls_that_fail(
     error: str,
     figures: Figures,
 ) -> None:
-    """R10: the Nth call of a kind fails; the server goes on, and after a kill everything acknowledged is there."""
+    """R10: the Nth call of a kind fails; the server goes on, and after a kill everything acknowledged is there.
+
+    A segment whose sync or write has failed is not touched again, which is counted: another one takes its place.
+    """
     strace = real_program("strace")
     held = crashing()
     oracle = Oracle()
-    chance = random.Random(10)
     faults = scaled(1, 20)
+    # The first calls belong to the start: a server whose disk fails then does not start. In the long form all of the
+    # next twenty fail, in the short one some one of them.
+    times = random.Random(f"{call} {error}").sample(range(15, 15 + 20), faults)
+    anew = 0
     with RelpClient(oracle, itertools.count(1), held.relp, rate=1000) as client:
-        for _ in range(faults):
-            when = chance.randint(15, 40)
+        for when in times:
             inject = f"inject={call}:error={error}:when={when}"
-            under = [strace, "-f", "-qq", "-o", str(held.folder / "trace"), "-e", f"trace={call}", "-e", inject]
+            under = [strace, "-f", "-y", "-qq", "-o", str(held.folder / "trace"), "-e", f"trace={call}", "-e", inject]
             server = held.start(before=under)
             _wait_for_text(held.folder / "trace", "INJECTED")
             assert client.wait_acked(client.acked + 1500), (client.said[-5:], server.output()[-3000:])
             assert not server.ended()
+            if error == "EIO" and "/seg-" in _injected(held.folder / "trace"):
+                assert server.metrics().total("journal_disk_errors_total") >= 1
+                anew += 1
             server.kill()
         held.start()
         assert client.finish(), client.said
     held.drained()
     assert oracle.problems(held.recorded()) == []
     assert held.troubles() == []
-    figures(f"R10 {call} fails with {error}, {faults} times: {len(oracle.acked)} acknowledged, 0 lost")
+    figures(
+        f"R10 {call} fails with {error}, {faults} times: {len(oracle.acked)} acknowledged, 0 lost; {anew} new segments"
+    )
+
+
+def _injected(path: Path) -> str:
+    """The call that failed, as strace has it."""
+    return next(line for line in path.read_text(errors="replace").splitlines() if "INJECTED" in line)
 
 
 def _wait_for_text(path: Path, text: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + DEADLINE
     while text not in (path.read_text(errors="replace") if path.exists() else ""):
         assert time.monotonic() < deadline, f"{text} did not come"
         time.sleep(0.02)

@@ -18,7 +18,7 @@ from tests.faults.oracle import Recorded, message
 from tests.faults.servers import Crashing
 from tests.faults.simulation import FakeTime, open_journal
 from tests.real.rsyslog import Rsyslogd
-from tests.realprograms import TERMINATED
+from tests.realprograms import DEADLINE, TERMINATED
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -104,7 +104,7 @@ def journal_frames(folder: Path) -> int:
 
 def wait_until_recorded(crashing: Crashing, number: int) -> Recorded:
     """Waits until so many different messages have been recorded."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + DEADLINE
     path = crashing.folder / "recorded.txt"
     while True:
         # The size first: reading is dear.

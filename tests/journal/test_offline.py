@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from twisted.internet.defer import Deferred, fail, succeed
 
 from eventserver.journal import offline
 from eventserver.testing.data import RECEIVED
@@ -32,6 +33,7 @@ def test_info_names_what_is_there(world: World) -> None:
         found = offline.info(journal)
     assert (found["first"], found["head"], found["lost"], found["dead"], found["parked"]) == (0, 402, 0, 1, 1)
     assert found["cursors"] == {"h": 150}
+    assert found["max_bytes"] is None
     assert [(one["first"], one["end"]) for one in found["segment"]] == [
         (0, 100),
         (100, 200),
@@ -116,3 +118,11 @@ def test_repair_writes_damaged_segments_anew(world: World) -> None:
         assert [report["ok"] for report in offline.verify(journal)] == [True] * 4
         assert journal.info()["lost"] == 100
     assert offline.repair(world.folder) == []
+
+
+def test_what_would_be_tried_again_later_is_said_to_fail() -> None:
+    with pytest.raises(ValueError, match="the disk fails"):
+        offline.done(Deferred())
+    with pytest.raises(KeyError):
+        offline.done(fail(KeyError("k")))
+    assert offline.done(succeed(7)) == 7

@@ -183,7 +183,7 @@ class Server(Program):
 
         Keyword arguments name handlers that are narrowed to some listeners.
         """
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + DEADLINE
         while problems := (metrics := self.metrics()).problems(gets):
             if time.monotonic() > deadline:
                 pytest.fail("\n".join([*problems, self.output()]), pytrace=False)

@@ -105,7 +105,7 @@ def test_what_statsd_writes_for_graphite(start: StartServer, tmp_path: Path) -> 
                     break
                 # It says that it is up before it has its port.
                 source.sendto(b"logins:3|c\npage:320|ms\nload:0.25|g|#dc:fra", ("127.0.0.1", statsd.port))
-    assert found["stats.counters.logins.count"]["value"] in (3, 6)  # twice in one flush, on a slow machine
+    assert found["stats.counters.logins.count"]["value"] in (3, 6, 9, 12), "several times in one flush, if slow"
     assert found["stats.timers.page.upper_90"]["value"] == 320
     assert found["stats.gauges.load"] == {"name": "stats.gauges.load", "value": 0.25, "tags": {"dc": "fra"}}
     server.balanced()
