@@ -312,16 +312,11 @@ class IJournal(Interface):
     def drop_reader(name: str) -> None:
         """Forget a cursor, and what is parked for it; what it alone held is freed."""
 
-    def commit_cursor(
-        name: str, position: int, parked: Sequence[Parked] = (), settled: Collection[str] = ()
-    ) -> Deferred[None] | None:
+    def commit_cursor(name: str, position: int, parked: Sequence[Parked] = (), settled: Collection[str] = ()) -> None:
         """Move a cursor forward, and in the same transaction write parked and dead events and forget settled ones.
 
         A position behind the cursor leaves the cursor where it is. `settled` are ids of events of this handler that
         are parked no more. What every cursor has passed is freed.
-
-        None, or what fires (and never fails) when the handler's next pile may be taken: a cursor that moves faster
-        than it can be written has to wait, so that a kill does not bring back too much.
         """
 
     def parked(name: str) -> list[Parked]:

@@ -196,7 +196,7 @@ class Delivery(Ending):
         """
         if self._pile is not None or self._timer is not None or not self._failures.calm or self._drained is not None:
             return False
-        if self._finishing or self._held:
+        if self._finishing:
             return False
         if getattr(self.handler, "busy", False):
             return False
@@ -261,7 +261,7 @@ class Delivery(Ending):
 
     def _go_on(self) -> bool:
         """The next pile, to its end if it is quick and all goes well. False if there is none."""
-        pile = None if self._held else self._take()
+        pile = self._take()
         if pile is None:
             return False
         self._pile = pile

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
 
 from eventserver.counters import HandlerCounters
@@ -34,11 +33,6 @@ class Standing:
         self._reader = journal.reader(name, position, listeners)
         self._start = self._reader.position
         self._skipped = 0
-        self._held = False  # the journal has yet to write where the cursor is
-
-    @abstractmethod
-    def wake(self) -> None:
-        """There may be something to do."""
 
     def _begin_here(self) -> None:
         """The cursor may have been moved before there was anything to deliver; what was counted since remains."""
@@ -85,12 +79,5 @@ class Standing:
         self._move(position, parked, settled)
 
     def _move(self, position: int, parked: Sequence[Parked] = (), settled: Collection[str] = ()) -> None:
-        waits = self._journal.commit_cursor(self.name, position, parked, settled)
-        if waits is not None and not waits.called:
-            self._held = True
-            waits.addCallback(self._go)
+        self._journal.commit_cursor(self.name, position, parked, settled)
         self._moved()
-
-    def _go(self, result: object) -> None:
-        self._held = False
-        self.wake()

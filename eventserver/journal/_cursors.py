@@ -16,12 +16,6 @@ from eventserver.journal._reader import SqliteReader
 from eventserver.journal._records import CURSOR
 from eventserver.journal._window import Window
 
-#: Frames that a kill may bring back to a handler. Where that could be more, one whose cursor is `AHEAD` of what is on
-#: the disk waits before its next pile, so that piles of the usual size keep within it. A handler that keeps up with
-#: what comes has no more than that before it, and never waits.
-AGAIN = 2000
-AHEAD = 1000
-
 
 class Cursors:
     """Makes, moves and forgets the readers of the window, and gives them what they ask of their journal.
@@ -51,8 +45,6 @@ class Cursors:
         self._fetcher = fetcher
         self._head = head
         self._committed = committed
-        self._held: list[tuple[SqliteReader, Deferred[None]]] = []
-        keeper.wrote = self._written
 
     # As `IJournal` has it
 
@@ -85,13 +77,8 @@ class Cursors:
         self.far_moved()
         self._keeper.touch()
 
-    def commit(
-        self, name: str, position: int, parked: Sequence[Parked], settled: Collection[str]
-    ) -> Deferred[None] | None:
-        """Move a cursor forward; it is written soon, together with what has become of failed events.
-
-        For a cursor that is too quick for the disk, a Deferred that fires when that has followed.
-        """
+    def commit(self, name: str, position: int, parked: Sequence[Parked], settled: Collection[str]) -> None:
+        """Move a cursor forward; it is written soon, together with what has become of failed events."""
         reader = self._window.readers[name]
         passed = 0 if reader.passing else max(0, position - reader.position)
         reader.pass_to(position)
@@ -100,28 +87,6 @@ class Cursors:
         if self.far_size or len(self._keeper.cursors) > len(self._window.readers):
             self.far_moved()
         self._keeper.touch(passed)
-        if not passed or self._keeper.unwell is not None or not self._is_ahead(reader):
-            return None
-        held: Deferred[None] = Deferred()
-        self._held.append((reader, held))
-        self._keeper.hurry()
-        return held
-
-    def _is_ahead(self, reader: SqliteReader) -> bool:
-        durable = self._keeper.durable.get(reader.name, reader.starts)
-        return reader.position - durable > AHEAD and self.committed - durable > AGAIN
-
-    def _written(self) -> None:
-        held, self._held = self._held, []
-        # Where nothing can be written nobody waits: at worst, more is handled again.
-        well = self._keeper.unwell is None
-        still = [each for each in held if well and each[0].name in self._window.readers and self._is_ahead(each[0])]
-        if still:
-            self._held = still
-            self._keeper.hurry()
-        for reader, done in held:
-            if (reader, done) not in still:
-                done.callback(None)
 
     def oldest(self) -> list[str]:
         """The readers that hold the oldest entry; none where a cursor without a handler holds an older one."""

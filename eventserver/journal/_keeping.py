@@ -62,10 +62,6 @@ class Keeper:
         self.unwell: str | None = None
         self.changed: Callable[[], None] = lambda: None
         """Called when `unwell` has changed."""
-        self.durable: dict[str, int] = {}
-        """Where the cursors stand on the disk."""
-        self.wrote: Callable[[], None] = lambda: None
-        """Called after each attempt to write them."""
         self.freed = 0
         """Segments freed since the start."""
         self.apart = 0
@@ -183,23 +179,16 @@ class Keeper:
         began = self._reactor.seconds()
         changes, waiting = self.collect(), self._waiting
         self._waiting = []
-        positions = {name: record.position for name, record in self.cursors.items()}
         payloads = _payloads_of(changes)
         self._executor.submit(
             lambda: self._store.flush(changes),
-            lambda outcome: self._written(outcome, began, positions, payloads, waiting),
+            lambda outcome: self._written(outcome, began, payloads, waiting),
         )
-
-    def hurry(self) -> None:
-        """Write now, unless that is being done."""
-        if not self._writing and not self._stopped:
-            self._write()
 
     def _written(
         self,
         outcome: object,
         began: float,
-        positions: dict[str, int],
         payloads: list[str],
         waiting: list[Deferred[None]],
     ) -> None:
@@ -212,7 +201,6 @@ class Keeper:
         if isinstance(outcome, Failure):
             self._not_written(outcome)
         else:
-            self.durable = positions
             self._well()
         for done in waiting:
             if isinstance(outcome, Failure):
@@ -229,7 +217,6 @@ class Keeper:
         elif self._again:
             self._again = False
             self.touch()
-        self.wrote()
 
     def _note_apart(self) -> None:
         apart = self._store.meta.apart

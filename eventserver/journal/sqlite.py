@@ -340,8 +340,8 @@ class SqliteJournal(Bookkeeping):
 
     def commit_cursor(
         self, name: str, position: int, parked: Sequence[Parked] = (), settled: Collection[str] = ()
-    ) -> Deferred[None] | None:
-        return self._cursors.commit(name, position, parked, settled)
+    ) -> None:
+        self._cursors.commit(name, position, parked, settled)
 
     def fetch(
         self, start: int, end: int, max_bytes: int, listeners: Collection[str] | None

@@ -121,10 +121,9 @@ class ReplayJournal:
 
     def commit_cursor(
         self, name: str, position: int, parked: Sequence[Parked] = (), settled: Collection[str] = ()
-    ) -> Deferred[None] | None:
+    ) -> None:
         """As the journal does it."""
-        waits: Deferred[None] | None = self._journal.commit_cursor(name, position, parked, settled)
-        return waits
+        self._journal.commit_cursor(name, position, parked, settled)
 
     def parked(self, name: str) -> list[Parked]:
         """As the journal has it."""
