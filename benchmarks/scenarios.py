@@ -124,7 +124,7 @@ SCENARIOS = {
             "JSON lines (200 bytes) to a match that keeps half, one field added, JSON",
             "filter",
             payloads.json_lines(),
-            lines=800_000,
+            lines=1_600_000,
             servers=BULK,
             line=Line(speed=4.0, cpu=0.2),
         ),

@@ -36,6 +36,9 @@ Changes = dict[Name, bytes | None]
 
 #: The kinds of a dead letter's record and of its payload; both have its number as their key.
 DEAD, PAYLOAD = "dead", "payload"
+#: What a damaged record of any kind but these was nobody knows, for the damage may be in that very word: a cursor,
+#: perhaps.
+NO_CURSORS = {DEAD, "failed", "key", "segment", "decoder", "info"}
 
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS records(
@@ -127,7 +130,7 @@ class Meta:
         except apsw.Error:
             self.damaged["?"] += 1
         if not whole:
-            forgetful = {FORGETFUL: b"1"} if self.damaged.keys() & {"?", "cursor"} else None
+            forgetful = {FORGETFUL: b"1"} if self.damaged.keys() - NO_CURSORS else None
             self.rewrite(forgetful, keep=True, final=final)
         return True
 
@@ -192,7 +195,10 @@ class Meta:
             whole = False
         self.records, self.damaged = read_records(self._connection, final)
         self.records.pop(_COMPLETE, None)
-        return whole and not self.damaged
+        if not whole and not self.damaged:
+            # A record may be gone without a trace, and be a cursor.
+            self.damaged["?"] += 1
+        return not self.damaged
 
     def write(self, changes: Mapping[Name, bytes | None]) -> None:
         """Commit changes, all or none. Where the disk fails (other than being full) the file is written anew."""

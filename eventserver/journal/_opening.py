@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from eventserver.journal._disk import DISK_ERRORS, is_full
 from eventserver.journal._index import ByteIndex
-from eventserver.journal._meta import FORGETFUL, Changes
+from eventserver.journal._meta import FORGETFUL, NO_CURSORS, Changes
 from eventserver.journal._reading import PASSING, read_heads
 from eventserver.journal._records import (
     CURSOR,
@@ -91,7 +91,7 @@ def _open(store: Store, log: Logger, final: bool) -> Opened:
         found.damaged[CURSOR] = found.damaged.get(CURSOR, 0) + unreadable
     # An earlier start may have found them lost, and have ended before new ones were on the disk.
     lost = FORGETFUL in meta.records or (INFO, "committed") not in meta.records
-    found.forgetful = bool(firsts) and (not was_there or lost or bool(found.damaged.keys() & {CURSOR, "?"}))
+    found.forgetful = bool(firsts) and (not was_there or lost or bool(found.damaged.keys() - NO_CURSORS))
     if found.forgetful:
         found.changes[FORGETFUL] = b"1"
     if found.damaged or (firsts and not was_there):

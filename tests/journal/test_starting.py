@@ -133,6 +133,56 @@ def test_what_is_damaged_is_mended_on_a_full_disk(tmp_path: Path, monkeypatch: p
         journal.close()
 
 
+@pytest.mark.parametrize("kind", ["cursor", "ctrsor", "cursor\0", "?"])
+def test_a_cursor_whose_very_kind_is_damaged_begins_with_the_oldest_frame(tmp_path: Path, kind: str) -> None:
+    world = World(tmp_path)
+    journal = world.open()
+    journal.reader("h", 0)
+    world.append(journal, b"a", b"b")
+    journal.commit_cursor("h", 2)
+    journal.close()
+    connection = apsw.Connection(str(tmp_path / "0" / "meta.db"))
+    connection.execute("UPDATE records SET crc = 0, kind = ? WHERE kind = 'cursor'", (kind,)).fetchall()
+    connection.close()
+    journal = world.open()
+    assert journal.reader("h").position == 0
+    journal.close()
+
+
+def test_a_cursor_that_is_gone_without_a_trace_begins_with_the_oldest_frame(tmp_path: Path) -> None:
+    """Damage in a page may hide a record, and leave all others sound."""
+    world = World(tmp_path / "whole")
+    journal = world.open()
+    journal.reader("h", 0)
+    for text in (b"a", b"b", b"c", b"d"):
+        world.append(journal, text)
+    journal.commit_cursor("h", 2)
+    journal.close()
+    path = tmp_path / "whole" / "0" / "meta.db"
+    (leaf,) = [page for page, what in pages_of(path).items() if what == "records leaf"]
+    content = path.read_bytes()
+    # https://www.sqlite.org/fileformat.html, 1.6: the header of a leaf has 8 bytes, the number of cells at 3; then
+    # there are their offsets, 2 bytes each.
+    header = (leaf - 1) * int.from_bytes(content[16:18], "big")
+    cells = int.from_bytes(content[header + 3 : header + 5], "big")
+    found = []
+    for cell in range(cells):
+        shutil.rmtree(tmp_path / "hidden", ignore_errors=True)
+        shutil.copytree(tmp_path / "whole", tmp_path / "hidden")
+        damaged = bytearray(content)
+        pointers = header + 8
+        rest = damaged[pointers + 2 * cell + 2 : pointers + 2 * cells]
+        damaged[pointers + 2 * cell : pointers + 2 * cells - 2] = rest
+        damaged[header + 3 : header + 5] = (cells - 1).to_bytes(2, "big")
+        (tmp_path / "hidden" / "0" / "meta.db").write_bytes(damaged)
+        world = World(tmp_path / "hidden")
+        journal = world.open()
+        found.append(journal.reader("h").position)
+        journal.close()
+    assert cells > 2
+    assert sorted(set(found)) == [0, 2]
+
+
 def pages_of(path: Path) -> dict[int, str]:
     """The leaves and other pages of a database, by number, with the table that they are of."""
     connection = apsw.Connection(str(path))
