@@ -90,7 +90,7 @@ class SmallSite(Site):
 
     def __init__(self, root: Resource, channel: type[OneRequest], max_connections: int, reactor: Any) -> None:
         super().__init__(root, timeout=None, reactor=reactor)
-        # Twisted's own default is a wrapper that adds HTTP/2.
+        # Twisted's own default is a wrapper that adds HTTP/2, and the only type that its annotation allows.
         self.protocol = channel  # type: ignore[assignment]
         self.max_connections = max_connections
         self.open_channels: set[OneRequest] = set()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from eventserver.encoders import JsonEncoder, one_a_frame
+from eventserver.event import Batch, Event
 from eventserver.interfaces import HandlerContext, IEncoder, Wants
 
 
@@ -20,13 +22,21 @@ class LineWriter:
         from_frames: Callable[[Sequence[Any]], bytes] | None = None
         if not (needs_events or context.needs_events):
             if encoder.wants == "frames":
-                from_frames = lambda batches: b"\n".join([*encoder.encode_frames(batches), b""])  # noqa: E731
+                from_frames = partial(_lines_of_frames, encoder)
             elif type(encoder) is JsonEncoder:
                 from_frames = context.json_lines
         self.wants: Wants = "events" if from_frames is None else "frames"
         self.wants_raw: bool = from_frames is None and encoder.wants_raw
         from_events: Callable[[Sequence[Any]], bytes] = encoder.encode_lines
         if encoder.wants == "frames":
-            from_events = lambda events: encoder.encode_lines(one_a_frame(events))  # noqa: E731
+            from_events = partial(_lines_of_their_frames, encoder)
         #: The lines of events, or of batches.
         self.lines: Callable[[Sequence[Any]], bytes] = from_frames or from_events
+
+
+def _lines_of_frames(encoder: IEncoder, batches: Sequence[Batch]) -> bytes:
+    return b"\n".join([*encoder.encode_frames(batches), b""])
+
+
+def _lines_of_their_frames(encoder: IEncoder, events: Sequence[Event]) -> bytes:
+    return encoder.encode_lines(one_a_frame(events))

@@ -107,17 +107,19 @@ def test_a_pile_whose_own_dead_letters_fill_the_room_goes_on_when_they_are_dropp
     world.check()
 
 
-def test_several_events_of_one_frame_stay_together_before_the_cursor(world: World) -> None:
+def test_several_events_of_one_frame_stay_together_before_the_cursor(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One of them is dead, the other waits for room: a later process gets the frame again, whole."""
     recorder = Picky()
-    world.decoding.events = _in_halves(world.decoding.events)  # type: ignore[method-assign]
+    monkeypatch.setattr(world.decoding, "events", _in_halves(world.decoding.events))
     delivery = world.add(recorder, dead_full=full_at(world, 1), start=False)
     world.put("good", "bad/worse")
     delivery.start()
     world.journal.write()
     assert (delivery.position, world.journal.dead()) == (1, [])
     world = restarted(world)
-    world.decoding.events = _in_halves(world.decoding.events)  # type: ignore[method-assign]
+    monkeypatch.setattr(world.decoding, "events", _in_halves(world.decoding.events))
     recorder = Picky()
     delivery = world.add(recorder)
     world.journal.write()

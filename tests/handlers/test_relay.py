@@ -426,7 +426,7 @@ class TestStreams:
         transport: Any = sinks.made[0].transport
         transport.pauseProducing()
         sent = results_of(handler.handle([make_batch(*[b"x" * 65535] * 300)]))
-        await deferLater(reactor, 0.05)  # type: ignore[arg-type]
+        await deferLater(reactor, 0.05)  # type: ignore[arg-type]  # a module, to the type checker
         assert sent == []
         transport.resumeProducing()
         await until(lambda: sent)
@@ -459,7 +459,7 @@ class TestStreams:
         stuck.pauseProducing()
         pile = [make_batch(*[b"x" * 65535] * 300)]
         sent = results_of(handler.handle(pile))
-        await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+        await deferLater(reactor, 0.01)  # type: ignore[arg-type]  # a module, to the type checker
         assert sent == []
         timed.advance(10)
         await until(lambda: sent)
@@ -474,7 +474,7 @@ class TestStreams:
         sending = handler.handle(pile)
         assert sending is not None
         sent = results_of(sending)
-        await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+        await deferLater(reactor, 0.01)  # type: ignore[arg-type]  # a module, to the type checker
         sending.cancel()
         await stop(handler)
         assert isinstance(sent[0], TemporaryFailure)
