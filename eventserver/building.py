@@ -201,7 +201,7 @@ def _room_for_dead(deliveries: Mapping[str, Delivery]) -> None:
 
 def _build_handlers(parts: Parts, decoders: Decoders, answered: Mapping[str, str], problems: list[str]) -> None:
     raw_listeners: set[str] = set()
-    made: list[tuple[IHandler, Callable[[], None]]] = []
+    made: list[tuple[HandlerSettings, IHandler, Callable[[], None]]] = []
     for handler in parts.settings.handlers.values():
         replies_to = frozenset(listener for listener, name in answered.items() if name == handler.name)
         try:
@@ -209,13 +209,16 @@ def _build_handlers(parts: Parts, decoders: Decoders, answered: Mapping[str, str
         except Exception as error:
             problems.append(f"handler.{handler.name}: {_said(error)}")
             continue
-        made.append((built, join))
+        made.append((handler, built, join))
         if handler.raw or built.wants_raw:
             raw_listeners |= {listener for listener, _ in decoders if handler.gets_from(listener)}
     parts.decoding.raw_listeners = frozenset(raw_listeners)
     # Those that take events come first: whoever writes events as JSON then has them, and need not read the frames.
-    for _, join in sorted(made, key=lambda one: one[0].wants == "frames"):
-        join()
+    for handler, _, join in sorted(made, key=lambda one: one[1].wants == "frames"):
+        try:
+            join()
+        except Exception as error:
+            problems.append(f"handler.{handler.name}: {_said(error)}")
 
 
 def _build_listeners(parts: Parts, answered: Mapping[str, str], problems: list[str]) -> None:

@@ -9,6 +9,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from eventserver import building
 from eventserver.decoders.text import TextDecoder
+from eventserver.errors import SettingsError
 from eventserver.event import Batch, Event
 from eventserver.settings import from_mapping
 
@@ -61,3 +62,14 @@ def test_events_that_one_handler_takes_are_written_by_those_that_could_do_withou
     assert [line.count('"message":') for line in (tmp_path / "out").read_text().splitlines()] == [1, 1]
     assert decoded == [2]
     parts.deliveries["writes"].handler.reopen()  # That closes it, here and now.
+
+
+def test_what_is_wrong_with_a_handlers_cursor_is_said_like_all_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(journal: object, handler: object) -> None:
+        raise ValueError("its cursor cannot be had")
+
+    monkeypatch.setattr("eventserver.building.journaling.start_of", fail)
+    settings = from_mapping({"handler": {"a": {"type": "null"}, "b": {"type": "null"}}})
+    with pytest.raises(SettingsError) as raised:
+        building.build(settings, MemoryReactorClock())
+    assert raised.value.problems == [f"handler.{name}: its cursor cannot be had" for name in "ab"]
