@@ -369,6 +369,17 @@ class Entry(msgspec.Struct, eq=False):
         """The position before its first frame."""
         return self.end - len(self.batch.frames)
 
+    def passed(self) -> bool:
+        """One more cursor has passed it. Whether that was the last one: nobody needs its events then.
+
+        What the next batch decodes to is put where these have been, and finds it in the processor's cache.
+        """
+        self.readers_left -= 1
+        if self.readers_left:
+            return False
+        self.events = self.columns = self.distinct = None
+        return True
+
 
 class Parked(msgspec.Struct, frozen=True, kw_only=True):
     """An event that failed: waiting for another attempt, or a dead letter (`next_attempt` is None).

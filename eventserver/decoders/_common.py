@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable
 from itertools import repeat
+from operator import add
 from typing import Annotated, Any
 
 import msgspec
@@ -13,6 +15,19 @@ from eventserver.event import Batch, Event, frame_index, undecodable
 from eventserver.options import Doc
 
 _suffixes: list[str] = []
+
+
+class _NoFields(dict[str, Any]):
+    """Nothing, for good: what one adds would be among the fields of all other events."""
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("events are shared, so their fields are read-only; use event.replace(fields={...})")
+
+    __setitem__ = __ior__ = setdefault = update = _refuse
+
+
+#: The fields of every event that has none: to make an empty dictionary for each takes a fifth of the time of an event.
+NO_FIELDS: dict[str, Any] = _NoFields()
 
 
 class DecoderOptions(options.Options, frozen=True, kw_only=True):
@@ -45,6 +60,22 @@ def contexts(batch: Batch) -> Iterable[dict[str, Any]]:
     if not batch.marks:
         return repeat(batch.context)
     return [batch.context_of(frame) for frame in range(len(batch.frames))]
+
+
+def events_of(
+    batch: Batch,
+    ends: Iterable[str],
+    times: Iterable[dt.datetime],
+    kinds: Iterable[str],
+    messages: Iterable[str],
+    fields: Iterable[dict[str, Any]],
+    *,
+    peers: Iterable[str],
+    contexts: Iterable[dict[str, Any]],
+) -> list[Event]:
+    """Events, column by column: event by event takes longer. `ends` are those of the ids; one column is not endless."""
+    ids, received, listener = map(add, repeat(batch.id), ends), repeat(batch.received), repeat(batch.listener)
+    return list(map(Event, ids, times, received, listener, peers, kinds, messages, fields, contexts))
 
 
 def undecodable_element(batch: Batch, event: Event, reason: str, element: dict[str, Any]) -> Event:

@@ -32,14 +32,14 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping
 from itertools import repeat
-from operator import add, attrgetter, itemgetter
+from operator import attrgetter, itemgetter
 from types import MappingProxyType
 from typing import Annotated, Any
 
 import msgspec
 from zope.interface import implementer
 
-from eventserver.decoders._common import DecoderOptions, contexts, peers, suffixes
+from eventserver.decoders._common import DecoderOptions, contexts, events_of, peers, suffixes
 from eventserver.decoders._json_shapes import Shapes
 from eventserver.decoders._json_values import LEAST, MOST, peeking_decoder, usual_decoder, value_type
 from eventserver.decoders._timestamps import UTC, read_value, to_utc
@@ -103,7 +103,9 @@ class JsonDecoder:
         if values is None:
             return self._one_by_one(batch)
         messages, times, kinds = self._messages(values), self._times(values, batch.received), self._kinds(values)
-        return _events(batch, suffixes(batch), peers(batch), contexts(batch), times, kinds, messages, values)
+        return events_of(
+            batch, suffixes(batch), times, kinds, messages, values, peers=peers(batch), contexts=contexts(batch)
+        )
 
     def select(self, batch: Batch, match: IMatch, plain: Mapping[str, Any] = _NOTHING) -> list[Event] | None:
         """The events for which `match` is true; see `ISelecting`. Of the others no more is read than that takes."""
@@ -287,25 +289,15 @@ class JsonDecoder:
         return self._type
 
 
-def _events(batch: Batch, ends: Iterable[str], *columns: Iterable[Any]) -> list[Event]:
-    """Events, column by column: object by object takes half as long again. `ends` are those of the ids.
-
-    The columns are peers, contexts, times, types, messages and fields.
-    """
-    from_peers, contexts, times, kinds, messages, fields = columns
-    ids, received, listener = map(add, repeat(batch.id), ends), repeat(batch.received), repeat(batch.listener)
-    return list(map(Event, ids, times, received, listener, from_peers, kinds, messages, fields, contexts))
-
-
 def _some_events(batch: Batch, indexes: list[int], *columns: Iterable[Any]) -> list[Event]:
     """The events of some of the frames. The columns are their times, types, messages and fields."""
     ends = suffixes(batch)
-    return _events(
+    return events_of(
         batch,
         [ends[index] for index in indexes],
-        [batch.peers[index] for index in indexes] if len(batch.peers) > 1 else peers(batch),
-        [batch.context_of(index) for index in indexes] if batch.marks else contexts(batch),
         *columns,
+        peers=[batch.peers[index] for index in indexes] if len(batch.peers) > 1 else peers(batch),
+        contexts=[batch.context_of(index) for index in indexes] if batch.marks else contexts(batch),
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import repeat
 from typing import Annotated
 
 from zope.interface import alsoProvides, implementer
 
-from eventserver.decoders._common import DecoderOptions, contexts, peers, suffixes
+from eventserver.decoders._common import NO_FIELDS, DecoderOptions, contexts, events_of, peers, suffixes
 from eventserver.decoders._json_lines import escaped, numbers, same_for_all, source_of, to_json, weave
 from eventserver.decoders._texts import Texts, encoding_problem
 from eventserver.event import Batch, Event, with_raw
@@ -50,11 +51,10 @@ class TextDecoder:
         if not batch.frames:
             return []
         texts, damaged = self._texts.read(batch)
-        batch_id, received, listener, kind = batch.id, batch.received, batch.listener, self._type
-        events = [
-            Event(batch_id + suffix, received, received, listener, peer, kind, text, {}, context)
-            for text, suffix, peer, context in zip(texts, suffixes(batch), peers(batch), contexts(batch), strict=False)
-        ]
+        times, kinds, fields = repeat(batch.received), repeat(self._type), repeat(NO_FIELDS)
+        events = events_of(
+            batch, suffixes(batch), times, kinds, texts, fields, peers=peers(batch), contexts=contexts(batch)
+        )
         for index in damaged:
             events[index] = with_raw(events[index], batch.frames[index])
         return events

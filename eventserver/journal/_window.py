@@ -79,8 +79,7 @@ class Window:
 
     def let_go(self, entry: Entry) -> None:
         """A reader has passed an entry."""
-        entry.readers_left -= 1
-        if entry.readers_left or entry.end <= self._first:
+        if not entry.passed() or entry.end <= self._first:
             return
         self.size -= entry.size
         entries = self._entries

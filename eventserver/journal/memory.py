@@ -219,6 +219,5 @@ class MemoryReader(JournalReader):
             self._skip_to(first)
 
     def _let_go(self, entry: Entry) -> None:
-        entry.readers_left -= 1
-        if not entry.readers_left:
+        if entry.passed():
             self._journal.size -= entry.size
