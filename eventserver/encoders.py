@@ -51,7 +51,7 @@ class _LineEncoder:
         """All the events, each as one line that ends with LF."""
         return b"\n".join([*self.encode(events), b""]) if events else b""
 
-    def encode_frames(self, batches: Sequence[Batch]) -> list[bytes]:
+    def encode_frames(self, batches: Sequence[Batch]) -> Sequence[bytes]:
         """Not for this encoder: it wants events."""
         raise TypeError(f"{type(self).__name__} encodes events, not frames")
 
@@ -93,7 +93,7 @@ class JsonEncoder:
         except Exception:  # As above.
             return b"".join([self._one(event) + b"\n" for event in events])
 
-    def encode_frames(self, batches: Sequence[Batch]) -> list[bytes]:
+    def encode_frames(self, batches: Sequence[Batch]) -> Sequence[bytes]:
         """Not for this encoder: it wants events."""
         raise TypeError("JsonEncoder encodes events, not frames")
 
@@ -129,7 +129,7 @@ class RawEncoder:
         """The frames, each with LF behind it."""
         return b"\n".join([*map(_raw, events), b""])
 
-    def encode_frames(self, batches: Sequence[Batch]) -> list[bytes]:
+    def encode_frames(self, batches: Sequence[Batch]) -> Sequence[bytes]:
         """The frames of the batches."""
         if len(batches) == 1:
             return batches[0].frames

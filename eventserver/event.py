@@ -1,6 +1,6 @@
 """The data that travels: batches of frames on the way in, events on the way to handlers.
 
-This module is the bottom of the house: it imports nothing of ours and knows no decoder.
+This module is the bottom of the house, but for the blocks: it knows no decoder.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import UNSET, UnsetType
+
+from eventserver.blocks import Lines
 
 #: The version of the JSON form of `Event`; raised when a key changes its meaning.
 EVENT_SCHEMA_VERSION = 1
@@ -29,7 +31,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     - `received`: aware UTC time of the read; the only clock that a decoder sees.
     - `peers`: one for all frames, or one a frame: `"192.0.2.7:51123"`, `"[2001:db8::7]:51123"`,
       `"unix:pid=1,uid=0"`.
-    - `frames`: the bytes of each frame, without the framing.
+    - `frames`: the bytes of each frame, without the framing: a list, or `Lines` that are cut when they are looked at.
     - `marks`: by index of the frame, words about it, such as `("truncated",)`.
     - `context`: what the protocol knows besides (labels, TLS subject, ...), the same for all frames.
     - `connection`: where a reply goes, one for all frames or one a frame; unique in the process, void after
@@ -43,7 +45,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     decoder: str
     received: dt.datetime
     peers: PerFrame
-    frames: list[bytes]
+    frames: Sequence[bytes]
     marks: dict[int, tuple[str, ...]] = {}
     context: dict[str, Any] = {}
     connection: int | list[int] = 0
@@ -87,7 +89,8 @@ def size_of(batch: Batch) -> int:
     frames = batch.frames
     if len(frames) == 1:
         return len(frames[0]) + 441
-    return sum(map(len, frames)) + 41 * len(frames) + 400
+    size = frames.size if isinstance(frames, Lines) else sum(map(len, frames))
+    return size + 41 * len(frames) + 400
 
 
 def _no_fields() -> dict[str, Any]:

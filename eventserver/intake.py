@@ -204,7 +204,9 @@ class Intake:
             self._wait(None, position, done)
         else:
             required = (name for name, consumer in self._consumers.items() if consumer.required_for_ack)
-            self._wait(frozenset(required if handlers is None else handlers), position, done)
+            # A handler that is not there, or no longer, is waited for as little as one that is removed meanwhile.
+            names = required if handlers is None else (name for name in handlers if name in self._consumers)
+            self._wait(frozenset(names), position, done)
 
     def _wait(self, names: frozenset[str] | None, position: int, done: Done) -> None:
         for name in names or ():

@@ -6,7 +6,7 @@ Everything here is called in the reactor's thread unless it says otherwise. Impl
 How components are made: `Framer(options)`, `Decoder(options)`, `Encoder(options)`, `Step(options)`,
 `Listener(options, context)`, `Handler(options, context)`, where `options` is an instance of the class attribute
 `Options` (a subclass of `eventserver.options.Options`) and `context` one of the two classes of `eventserver.contexts`,
-which can be imported from here as well.
+which can be imported from here as well; so can those of `eventserver.shortcuts`, what components may provide besides.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ from eventserver.contexts import HandlerContext as HandlerContext
 from eventserver.contexts import ListenerContext as ListenerContext
 from eventserver.counters import ListenerCounters
 from eventserver.event import Batch, Event
+from eventserver.shortcuts import IJsonLines as IJsonLines
+from eventserver.shortcuts import ILines as ILines
+from eventserver.shortcuts import IMatch as IMatch
+from eventserver.shortcuts import ISelecting as ISelecting
 
 Wants = Literal["frames", "events"]
 
@@ -95,49 +99,6 @@ class IDecoder(Interface):
         """
 
 
-class IJsonLines(Interface):
-    """What a decoder may provide besides, if each frame gives one event: for handlers that only write JSON."""
-
-    def json_lines(batch: Batch) -> bytes | None:
-        """Exactly what the encoder `json` writes for the events of the batch. Pure; never raises.
-
-        None where it cannot: the batch is decoded and encoded then.
-        """
-
-
-class IMatch(Interface):
-    """A condition on events, for a decoder that can tell whether it holds before it makes them."""
-
-    fields: frozenset[str] | None = Attribute(
-        "The fields that it looks at, if it looks at nothing else and is false without them; else None."
-    )
-
-    def rows(rows: Sequence[Mapping[str, Any]]) -> list[int] | None:
-        """The indexes of the rows for which it is true; a row has those of `fields` that the event has.
-
-        None if it cannot be told. Never raises.
-        """
-
-    values: tuple[str, ...] = Attribute("Fields of which it only looks at values, and at nothing else; else empty.")
-
-    def columns(columns: Mapping[str, Sequence[Any]]) -> list[int] | None:
-        """As `rows`, by the values of its fields, event by event, for events that have all of `fields`.
-
-        With None for what is not there, where it has `values`.
-        """
-
-
-class ISelecting(Interface):
-    """What a decoder may provide besides: it reads a few fields first, and decodes only what a handler wants."""
-
-    def select(batch: Batch, match: IMatch, plain: Mapping[str, Any] = {}) -> list[Event] | None:
-        """Exactly those events of the batch for which the condition is true; then with `plain` among their fields.
-
-        Pure; never raises. None where it cannot: the batch is decoded then. A frame that gives no event, or several,
-        is such a case. The order of the fields in an event may be another.
-        """
-
-
 class IEncoder(Interface):
     """Turns events back into bytes."""
 
@@ -150,7 +111,7 @@ class IEncoder(Interface):
     def encode_lines(events: Sequence[Event]) -> bytes:
         """All the events, each as one line that ends with LF, in one buffer."""
 
-    def encode_frames(batches: Sequence[Batch]) -> list[bytes]:
+    def encode_frames(batches: Sequence[Batch]) -> Sequence[bytes]:
         """One payload a frame; only where `wants` is `"frames"`."""
 
 
@@ -221,7 +182,8 @@ class IHandler(Interface):
     while a thread still runs whose call was given up: nothing else is called then); `parts`, a class attribute: names
     of settings that choose a framer or encoder for it, such as `{"encoder": "eventserver.encoders"}` (see
     `HandlerContext.parts`); `piles`, a class attribute: its own defaults of the setting `batch`, `max_events` and
-    `max_bytes`.
+    `max_bytes`; `only_encodes = True` (all that it looks at is what the encoder `json` makes of an event, so that
+    `fields` need not be a dictionary; settled at start).
     """
 
     wants: Wants = Attribute(

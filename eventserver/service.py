@@ -340,11 +340,22 @@ class EventServer(MultiService):
         self.settings = replace(self.settings, handlers={**self.settings.handlers, name: added})
 
     def reopen(self) -> None:
-        """Have handlers close and open again what log rotation may have moved away (SIGHUP)."""
-        _log.info("files are opened again")
-        for delivery in self._parts.deliveries.values() if self._parts is not None else ():
+        """What SIGHUP asks for: files are opened again, and handlers that wait for their destination try now.
+
+        Log rotation may have moved the files away; and somebody may have mended a destination.
+        """
+        _log.info("files are opened again, and what waits is tried now")
+        if self._parts is None:
+            return
+        for delivery in list(self._parts.deliveries.values()):
             if IReopen.providedBy(delivery.handler):
-                IReopen(delivery.handler).reopen()
+                try:
+                    IReopen(delivery.handler).reopen()
+                except Exception:
+                    _log.failure("handler {name} could not open its files again", name=delivery.name)
+            delivery.hurry()
+        if self._parts.replays is not None:
+            self._parts.replays.hurry()
 
     def _new_name(self, kind: str) -> str:
         self._names += 1

@@ -15,6 +15,7 @@ from itertools import repeat
 from operator import attrgetter
 from typing import Any
 
+import msgspec
 from zope.interface import implementer
 
 from eventserver import options
@@ -155,6 +156,8 @@ class Pipeline:
         #: What the first step sets, if that is all it does: whoever makes the events can do it at once.
         self.plain: Mapping[str, Any] = first or {}
         self._further = self._steps[1:] if first else self._steps
+        #: Whether that is all there is, and JSON can hold it.
+        self.only_plain = not self._further and _encodable(self.plain)
 
     def __call__(self, events: Sequence[Event]) -> list[Event]:
         """The events that are left, in order."""
@@ -167,6 +170,14 @@ class Pipeline:
     def after_plain(self, events: list[Event]) -> list[Event]:
         """What the other steps leave of events for which `match` is true, and that have `plain` among their fields."""
         return _applied(self._further, events)
+
+
+def _encodable(plain: Mapping[str, Any]) -> bool:
+    try:
+        msgspec.json.encode(dict(plain))
+    except Exception:  # Settings that a program makes may hold anything.
+        return False
+    return True
 
 
 def _applied(steps: Sequence[Callable[[Sequence[Event]], list[Event]]], events: list[Event]) -> list[Event]:

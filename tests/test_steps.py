@@ -133,3 +133,18 @@ def test_any_plain_table_sets_its_values_or_is_refused(argument: dict[str, Any])
         assert changed.fields.keys() == {**event.fields, **expected}.keys()
         assert all(value is {**event.fields, **expected}[name] for name, value in changed.fields.items())
         assert changed.id == event.id
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ([], True),
+        ([Set({"a": [1, "x"]})], True),
+        ([Set({"a": object()})], False),
+        ([Set({"a": 1}), Set({"b": 2})], False),
+        ([Set({"message": "x"})], False),
+        ([Drop("a")], False),
+    ],
+)
+def test_it_is_known_whether_all_that_is_done_can_be_done_while_events_are_made(steps: Any, expected: bool) -> None:
+    assert Pipeline("a == 1", steps).only_plain is expected

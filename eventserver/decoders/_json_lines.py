@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from eventserver.blocks import Lines
 from eventserver.event import Batch
 
 #: A value that is the same in every line, or one a line.
@@ -39,7 +40,7 @@ def escaped(texts: Sequence[bytes]) -> Sequence[bytes] | None:
 
     One call of the codec and one of the encoder for all of them; texts that need no escapes are given back.
     """
-    block = _BETWEEN.join(texts)
+    block = texts.block[:-1].replace(b"\n", _BETWEEN) if isinstance(texts, Lines) else _BETWEEN.join(texts)
     try:
         written = to_json(block.decode())
     except UnicodeDecodeError:

@@ -1,14 +1,13 @@
 """JSON objects that all have the same keys, as the lines of one program mostly do: decoded in half the time.
 
 A shape is a class with an attribute for each key. Objects become instances of it, a dictionary is made only of those
-that are wanted, and only of the keys that become fields.
+that are wanted, and only of the keys that become fields; not even that where they are encoded and nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,9 +20,19 @@ _MOST_MAKERS = 16
 #: The most batches for which a shape is not tried after one that did not have it.
 _LONGEST_REST = 256
 
+_COLUMN = """
+def function(rows):
+    return [r.{attribute} for r in rows]
+"""
 _FIELDS = """
 def function(rows):
     return [{{{items}}} for r in rows]
+"""
+_COMPLETE = """
+def function(rows):
+    for r in rows:
+        {targets} = {values}
+    return rows
 """
 
 
@@ -32,23 +41,19 @@ class Shape:
 
     def __init__(self, names: Sequence[str], value_type: Any) -> None:
         self._attributes = {name: f"a{number}" for number, name in enumerate(names)}
-        row = msgspec.defstruct(
-            "Row",
-            [(attribute, value_type, msgspec.field(name=name)) for name, attribute in self._attributes.items()],
-            gc=False,
-            forbid_unknown_fields=True,
-        )
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
-        self._makers: dict[int, tuple[Any, Callable[[Any], list[dict[str, Any]]]]] = {}
+        self._value_type = value_type
+        self._decoder = self._decoder_with(())
+        self._columns: dict[str, Callable[[list[Any]], list[Any]]] = {}
+        self._makers: dict[tuple[int, bool], _Maker] = {}
         self._misses = self._rest = 0
 
-    def rows(self, block: bytes) -> list[Any] | None:
-        """The objects of a block of lines; None if one has other keys, or is wrong in another way."""
+    def rows(self, block: bytes, maker: _Maker) -> list[Any] | None:
+        """The objects of a block of lines, for a maker; None if one has other keys, or is wrong in another way."""
         if self._rest:
             self._rest -= 1
             return None
         try:
-            rows = self._decoder.decode_lines(block)
+            rows: list[Any] = maker.decoder.decode_lines(block)
         except ValueError:
             self._misses += 1
             self._rest = min(2**self._misses, _LONGEST_REST)
@@ -56,30 +61,53 @@ class Shape:
         self._misses = 0
         return rows
 
-    def column(self, rows: Iterable[Any], name: str | None) -> list[Any] | None:
+    def column(self, rows: list[Any], name: str | None) -> list[Any] | None:
         """The value of that key in each row; None if these have no such key."""
-        attribute = self._attributes.get(name or "")
-        return None if attribute is None else list(map(attrgetter(attribute), rows))
+        if name is None or name not in self._attributes:
+            return None
+        column = self._columns.get(name)
+        if column is None:
+            source = _COLUMN.format(attribute=self._attributes[name])
+            column = self._columns[name] = _function(source, {})
+        return column(rows)
 
-    def columns(self, rows: Iterable[Any], names: Iterable[str]) -> dict[str, list[Any]] | None:
+    def columns(self, rows: list[Any], names: Iterable[str]) -> dict[str, list[Any]] | None:
         """`column` for each of the names; None if one of them is no key."""
         found = {name: self.column(rows, name) for name in names}
         # The type checker does not see that no value is None then.
         return None if None in found.values() else found  # type: ignore[return-value]
 
-    def fields(self, rows: list[Any], without: Sequence[str | None], plain: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """A dictionary of each row, with the entries `plain` besides or instead of its own, less some keys."""
+    def maker(self, without: Sequence[str | None], plain: Mapping[str, Any], encodable: bool) -> _Maker:
+        """What makes fields of rows: with the entries `plain` besides or instead of their own, less some keys.
+
+        They are dictionaries, or `encodable`: the rows themselves, which msgspec encodes as it would these.
+        """
         # There are as many as handlers have different settings: `plain` is an object of one of them.
-        kept = self._makers.get(id(plain))
+        key = id(plain), encodable
+        kept = self._makers.get(key)
         if kept is None:
             if len(self._makers) >= _MOST_MAKERS:
                 self._makers.clear()
-            kept = self._makers[id(plain)] = (plain, self._maker(without, plain))
-        return kept[1](rows)
+            kept = self._makers[key] = self._made(without, plain, encodable)
+        return kept
 
-    def _maker(self, without: Sequence[str | None], plain: Mapping[str, Any]) -> Callable[[Any], list[dict[str, Any]]]:
-        sources = {name: f"r.{self._attributes[name]}" for name in self._attributes if name not in without}
-        namespace: dict[str, Any] = {"__builtins__": {}}
+    def _made(self, without: Sequence[str | None], plain: Mapping[str, Any], encodable: bool) -> _Maker:
+        if encodable:
+            try:
+                return self._made_encodable(without, plain)
+            except (TypeError, ValueError):
+                # As for keys: msgspec has no attributes for some names.
+                pass
+        return self._made_dictionaries(without, plain)
+
+    def _decoder_with(self, further: Iterable[tuple[str, str]]) -> msgspec.json.Decoder[Any]:
+        own = [(attribute, self._value_type, msgspec.field(name=name)) for name, attribute in self._attributes.items()]
+        others = [(attribute, Any, msgspec.field(name=name, default=None)) for name, attribute in further]
+        return msgspec.json.Decoder(msgspec.defstruct("Row", [*own, *others], gc=False, forbid_unknown_fields=True))
+
+    def _made_dictionaries(self, without: Sequence[str | None], plain: Mapping[str, Any]) -> _Maker:
+        sources = {name: f"r.{attribute}" for name, attribute in self._attributes.items() if name not in without}
+        namespace: dict[str, Any] = {}
         for number, (name, value) in enumerate(plain.items()):
             namespace[f"p{number}"] = value
             sources[name] = f"p{number}"
@@ -87,9 +115,36 @@ class Shape:
         for number, name in enumerate(sources):
             namespace[f"k{number}"] = name
         items = ", ".join(f"k{number}: {source}" for number, source in enumerate(sources.values()))
-        exec(compile(_FIELDS.format(items=items), "<shape>", "exec"), namespace)
-        function: Callable[[Any], list[dict[str, Any]]] = namespace["function"]
-        return function
+        return _Maker(plain, self._decoder, _function(_FIELDS.format(items=items), namespace))
+
+    def _made_encodable(self, without: Sequence[str | None], plain: Mapping[str, Any]) -> _Maker:
+        # An object may have such a key all the same, in another line than the first: its value gives way.
+        further = {name: f"p{number}" for number, name in enumerate(plain) if name not in self._attributes}
+        attributes = self._attributes | further
+        values: dict[str, Any] = {name: msgspec.UNSET for name in without if name in self._attributes}
+        values |= plain
+        if not values:
+            return _Maker(plain, self._decoder, list)
+        targets = ", ".join(f"r.{attributes[name]}" for name in values)
+        names = [f"v{number}" for number in range(len(values))]
+        source = _COMPLETE.format(targets=targets, values=", ".join(names))
+        namespace = dict(zip(names, values.values(), strict=True))
+        return _Maker(plain, self._decoder_with(further.items()), _function(source, namespace))
+
+
+class _Maker(NamedTuple):
+    """Makes fields of the rows that `decoder` gives. `plain` is kept since it is known by its id."""
+
+    plain: Mapping[str, Any]
+    decoder: msgspec.json.Decoder[Any]
+    fields: Callable[[list[Any]], list[Any]]
+
+
+def _function(source: str, namespace: dict[str, Any]) -> Callable[[list[Any]], list[Any]]:
+    namespace["__builtins__"] = {}
+    exec(compile(source, "<shape>", "exec"), namespace)
+    function: Callable[[list[Any]], list[Any]] = namespace["function"]
+    return function
 
 
 class Shapes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
+from eventserver.blocks import Lines
 from eventserver.event import Batch
 
 #: Encodings in which LF is the byte 10 and no byte depends on those of the frame before: the frames can be joined,
@@ -29,6 +30,11 @@ def encoding_problem(encoding: str) -> str | None:
     return f"{encoding!r} cannot be used here" if name in _REFUSED else None
 
 
+def joined(frames: Sequence[bytes]) -> bytes:
+    """The frames with LF between them."""
+    return frames.block[:-1] if isinstance(frames, Lines) else b"\n".join(frames)
+
+
 class Texts:
     """Decodes the frames of a batch with one encoding. Never raises, whatever the bytes.
 
@@ -49,7 +55,7 @@ class Texts:
         """
         frames = batch.frames
         if self._joinable and frames:
-            block = b"\n".join(frames)
+            block = joined(frames)
             if self._skip_bom and BOM in block:
                 frames = [frame.removeprefix(BOM) for frame in frames]
                 block = b"\n".join(frames)
@@ -70,9 +76,13 @@ class Texts:
 
     def read_as_utf_8(self, batch: Batch, strip: bytes) -> tuple[Sequence[bytes], Sequence[int]]:
         """As `read`, but the texts as UTF-8, and without the ASCII characters `strip` at their ends."""
-        frames: Sequence[bytes] = batch.frames
+        frames, ends = batch.frames, strip
         damaged: Sequence[int] = ()
-        block = b"\x7f".join(frames)
+        if isinstance(frames, Lines):
+            # No line has an LF inside.
+            block, frames, ends = frames.block, frames.cut(), strip.replace(b"\n", b"")
+        else:
+            block = b"\x7f".join(frames)
         try:
             if not self.utf_8:
                 raise ValueError("it has to become UTF-8")
@@ -81,8 +91,8 @@ class Texts:
         except ValueError:
             texts, damaged = self.read(batch)
             frames = [text.encode() for text in texts]
-            block = strip
-        for end in strip:
+            block = ends = strip
+        for end in ends:
             if end in block:
                 return [frame.rstrip(strip) for frame in frames], damaged
         return frames, damaged

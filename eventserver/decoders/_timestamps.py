@@ -6,6 +6,7 @@ import datetime as dt
 import re
 import zoneinfo
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Literal
 
 import msgspec
@@ -21,6 +22,7 @@ ISO_STAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\
 _SIGNS, _SIGNS_OF_A_TIME, _SHORTEST = slice(4, 11, 3), b"--T", len("2026-11-22T10:00")
 _LONGEST_UTC = len("2026-11-22T10:00:00.123456Z")
 
+_ZONE = attrgetter("tzinfo")
 _decode_times = msgspec.json.Decoder(list[dt.datetime]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -80,6 +82,18 @@ def read_stamps(stamps: Sequence[bytes], *, strict: bool = False) -> list[dt.dat
     except ValueError:
         pass
     return [read_stamp(stamp) if not strict or ISO_STAMP.fullmatch(stamp) else None for stamp in stamps]
+
+
+def read_texts(texts: Sequence[str]) -> list[dt.datetime] | None:
+    """The time of each text, as `read_value` gives it; None if one is no text, or that has to be found out one by one.
+
+    With an offset of none and up to six digits of a second, msgspec reads exactly what `read_iso` reads.
+    """
+    try:
+        times = msgspec.convert(texts, list[dt.datetime])
+    except ValueError:
+        return None
+    return times if max(map(len, texts)) <= _LONGEST_UTC and set(map(_ZONE, times)) == {UTC} else None
 
 
 def read_stamp(stamp: bytes) -> dt.datetime | None:

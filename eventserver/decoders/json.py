@@ -30,7 +30,7 @@ Of an event's object three keys are taken out, where they hold what they should;
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 from operator import attrgetter, itemgetter
 from types import MappingProxyType
@@ -39,10 +39,11 @@ from typing import Annotated, Any
 import msgspec
 from zope.interface import implementer
 
+from eventserver.blocks import Lines
 from eventserver.decoders._common import DecoderOptions, contexts, events_of, peers, suffixes
 from eventserver.decoders._json_shapes import Shapes
 from eventserver.decoders._json_values import LEAST, MOST, peeking_decoder, usual_decoder, value_type
-from eventserver.decoders._timestamps import UTC, read_value, to_utc
+from eventserver.decoders._timestamps import UTC, read_texts, read_value, to_utc
 from eventserver.event import Batch, Event, undecodable
 from eventserver.interfaces import IDecoder, IMatch, ISelecting
 from eventserver.options import Doc
@@ -107,13 +108,15 @@ class JsonDecoder:
             batch, suffixes(batch), times, kinds, messages, values, peers=peers(batch), contexts=contexts(batch)
         )
 
-    def select(self, batch: Batch, match: IMatch, plain: Mapping[str, Any] = _NOTHING) -> list[Event] | None:
+    def select(
+        self, batch: Batch, match: IMatch, plain: Mapping[str, Any] = _NOTHING, to_encode: bool = False
+    ) -> list[Event] | None:
         """The events for which `match` is true; see `ISelecting`. Of the others no more is read than that takes."""
         names, frames = match.fields, batch.frames
         if not names or len(frames) < _FEW or not names.isdisjoint(self._taken) or not _all_in_braces(frames):
             return None
-        block = b"\n".join(frames)
-        events = self._select_alike(batch, block, match, names, plain)
+        block = _block_of(frames)
+        events = self._select_alike(batch, block, match, names, plain, to_encode)
         if events is not None:
             return events
         try:
@@ -133,21 +136,27 @@ class JsonDecoder:
         return _some_events(batch, indexes, times, kinds, messages, values)
 
     def _select_alike(
-        self, batch: Batch, block: bytes, match: IMatch, names: Iterable[str], plain: Mapping[str, Any]
+        self,
+        batch: Batch,
+        block: bytes,
+        match: IMatch,
+        names: Iterable[str],
+        plain: Mapping[str, Any],
+        to_encode: bool,
     ) -> list[Event] | None:
         """As `select`, if all objects have the same keys, and what is to be taken out of them can be."""
         shape = self._shapes.of_line(batch.frames[0])
         if shape is None or self._any_with_many_keys(batch.frames):
             return None
-        rows = shape.rows(block)
+        taken = self._message_key, self._time_key, self._type_key
+        maker = shape.maker(taken, plain, to_encode)
+        rows = shape.rows(block, maker)
         columns = None if rows is None or len(rows) != len(batch.frames) else shape.columns(rows, names)
         indexes = None if columns is None else match.columns(columns)
         if rows is None or not indexes:
             return None if indexes is None else []
         rows = [rows[index] for index in indexes]
-        messages, found, kinds = [
-            shape.column(rows, key) for key in (self._message_key, self._time_key, self._type_key)
-        ]
+        messages, found, kinds = [shape.column(rows, key) for key in taken]
         times = None if found is None else _read_times(found)
         if (found is not None and times is None) or not (
             _all_texts(messages) and _all_texts(kinds) and all(kinds or ())
@@ -159,10 +168,10 @@ class JsonDecoder:
             repeat(batch.received) if times is None else times,
             repeat(self._type) if kinds is None else kinds,
             repeat("") if messages is None else messages,
-            shape.fields(rows, (self._message_key, self._time_key, self._type_key), plain),
+            maker.fields(rows),
         )
 
-    def _whole(self, frames: list[bytes]) -> list[dict[str, Any]] | None:
+    def _whole(self, frames: Sequence[bytes]) -> list[dict[str, Any]] | None:
         """One object for each frame, decoded in one call; None if a frame needs a look of its own."""
         options = self._options
         try:
@@ -170,7 +179,7 @@ class JsonDecoder:
                 return None
             if self._any_with_many_keys(frames):
                 return None
-            block = b"\n".join(frames)
+            block = _block_of(frames)
             try:
                 values = self._usual.decode_lines(block)
             except msgspec.ValidationError:
@@ -253,9 +262,11 @@ class JsonDecoder:
         most = self._options.max_keys
         return len(text) > most * _BYTES_PER_KEY and text.count(b":") > most
 
-    def _any_with_many_keys(self, frames: list[bytes]) -> bool:
+    def _any_with_many_keys(self, frames: Sequence[bytes]) -> bool:
         """False if no frame can have more than `max_keys` keys."""
         least = self._options.max_keys * _BYTES_PER_KEY
+        if isinstance(frames, Lines) and frames.all_below(least):
+            return False
         return max(map(len, frames)) > least and any(map(self._may_have_many_keys, frames))
 
     def _event(self, event_id: str, value: dict[Any, Any], batch: Batch, peer: str, context: dict[str, Any]) -> Event:
@@ -301,12 +312,20 @@ def _some_events(batch: Batch, indexes: list[int], *columns: Iterable[Any]) -> l
     )
 
 
+def _block_of(frames: Sequence[bytes]) -> bytes:
+    """The frames as lines."""
+    return frames.block if isinstance(frames, Lines) else b"\n".join(frames)
+
+
 def _all_texts(values: list[Any] | None) -> bool:
     return values is None or set(map(type, values)) == {str}
 
 
 def _read_times(found: list[Any]) -> list[dt.datetime] | None:
     """The times that texts write, as `read_value` reads them; None if that has to be found out one by one."""
+    times = read_texts(found)
+    if times is not None:
+        return times
     if (
         not _all_texts(found)
         or min(map(len, found)) < _SHORTEST_STAMP
@@ -325,8 +344,14 @@ def _remove(key: str | None, values: list[dict[str, Any]]) -> None:
     list(map(_POP, values, repeat(key), repeat(None)))
 
 
-def _all_in_braces(frames: list[bytes]) -> bool:
+def _all_in_braces(frames: Sequence[bytes]) -> bool:
     """Whether every frame goes from "{" to "}"; there is at least one."""
+    if isinstance(frames, Lines):
+        block, more = frames.block, len(frames) - 1
+        if block[:1] + block[-2:] != b"{}\n":
+            return False
+        # Most begin as the first does, and more bytes are found faster; from six on another way is slower again.
+        return block.count(b"}\n" + block[:3]) == more or block.count(b"}\n{") == more
     try:
         return set(map(_FIRST, frames)) == _BRACE and set(map(_LAST, frames)) == _END_BRACE
     except IndexError:

@@ -59,11 +59,13 @@ class Decoding:
                 self._keep(entry, events)
         return events
 
-    def selected(self, entry: Entry, match: IMatch, plain: Mapping[str, Any]) -> list[Event] | None:
+    def selected(
+        self, entry: Entry, match: IMatch, plain: Mapping[str, Any], to_encode: bool = False
+    ) -> list[Event] | None:
         """The events of an entry for which a condition holds, if these can be had without decoding the others.
 
-        They have `plain` among their fields. None if not, or if the events are there already, or another handler will
-        want them.
+        They have `plain` among their fields, which need be no dictionaries if they are only `to_encode`. None if not,
+        or if the events are there already, or another handler will want them.
         """
         batch = entry.batch
         if entry.events is not None or entry.readers_left > 1 or batch.listener in self.raw_listeners:
@@ -72,7 +74,7 @@ class Decoding:
         if not ISelecting.providedBy(decoder):
             return None
         try:
-            found: list[Event] | None = decoder.select(batch, match, plain)
+            found: list[Event] | None = decoder.select(batch, match, plain, to_encode)
         except Exception:
             self._log.failure("decoder {decoder} raised", decoder=batch.decoder)
             return None

@@ -102,6 +102,18 @@ class Ending(Recovering):
             self._timer.cancel()
             self._waited()
 
+    def hurry(self) -> None:
+        """Somebody says that the destination is mended: what waits for it, or is parked, is tried now.
+
+        Waits do not begin anew: after a failure the next one is as long as it would have been.
+        """
+        if not self._started or self._finishing or self._drained is not None:
+            return
+        self._parking.hurry()
+        self._set_parking_timer()
+        self._try_now()
+        self.wake()
+
     def room_for_dead(self) -> None:
         """Dead letters have been dropped, or are tried again: what waited for room is tried now."""
         if not self._failures.full or not self._started:

@@ -79,6 +79,7 @@ class Delivery(Ending):
             max_bytes=int(settings.max_bytes),
             ready=self.wake,
             unread=self._not_read,
+            to_encode=getattr(handler, "only_encodes", False),
         )
         self._failures = Failures(
             name,

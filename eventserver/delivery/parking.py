@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from eventserver.errors import safe_text
 from eventserver.event import Batch, Event, batch_id, frame_index
 from eventserver.interfaces import Entry, Parked, Wants
@@ -97,7 +99,7 @@ class ParkingLot:
         shown = "".join(traceback.format_exception(error, limit=-MAX_CALLS))
         record = self._changes[attempt.event.id] = Parked(
             handler=self._handler,
-            event=attempt.event,
+            event=_with_dictionary(attempt.event),
             frame=attempt.frame,
             error=_shortened(safe_text(error), MAX_ERROR),
             traceback=_shortened(shown, MAX_TRACEBACK),
@@ -155,6 +157,13 @@ class ParkingLot:
 def weight(record: Parked) -> int:
     """About the bytes that a record takes."""
     return 1000 + 2 * len(record.frame or record.event.message) + len(record.traceback) + len(record.error)
+
+
+def _with_dictionary(event: Event) -> Event:
+    """The event with fields that anybody can read, where they were made for an encoder (see `ISelecting`)."""
+    if isinstance(event.fields, dict):
+        return event
+    return event.replace(fields=msgspec.to_builtins(event.fields, builtin_types=(dt.datetime, dt.date, dt.time)))
 
 
 def _shortened(text: str, limit: int) -> str:

@@ -58,7 +58,8 @@ class PileBuilder:
 
     `listeners` narrows to some listeners, decided a batch without decoding; `select` is `match` and the steps;
     `selected_of` is the short way to the events that match, see `Decoding.selected`, and `matching` the other one;
-    `ready` is called when entries that had to be fetched have come, `unread` when they could not be.
+    `to_encode` says that events are encoded as JSON and nothing else. `ready` is called when entries that had to be
+    fetched have come, `unread` when they could not be.
     """
 
     def __init__(
@@ -67,13 +68,14 @@ class PileBuilder:
         *,
         wants: Wants,
         events_of: Callable[[Entry], list[Event]],
-        selected_of: Callable[[Entry, IMatch, Mapping[str, Any]], list[Event] | None],
+        selected_of: Callable[[Entry, IMatch, Mapping[str, Any], bool], list[Event] | None],
         matching: Callable[[Entry, list[Event], Match], list[Event]],
         listeners: Collection[str] | None,
         select: Select | None,
         max_bytes: int,
         ready: Callable[[], None],
         unread: Callable[[Failure], None],
+        to_encode: bool = False,
     ) -> None:
         self._reader = reader
         self._as_frames = wants == "frames"
@@ -83,6 +85,7 @@ class PileBuilder:
         self._listeners = None if listeners is None else frozenset(listeners)
         self._select = select
         self._pipeline = select if isinstance(select, Pipeline) else None
+        self._to_encode = to_encode and self._pipeline is not None and self._pipeline.only_plain
         self._max_bytes = max_bytes
         self._ready = ready
         self._unread = unread
@@ -231,7 +234,7 @@ class PileBuilder:
         if entry is not self._looked_at:
             pipeline, chosen, decoded = self._pipeline, None, len(entry.batch.frames)
             if pipeline is not None and pipeline.match is not None and pipeline.match.fields:
-                chosen = self._selected_of(entry, pipeline.match, pipeline.plain)
+                chosen = self._selected_of(entry, pipeline.match, pipeline.plain, self._to_encode)
             if chosen is not None and pipeline is not None:
                 chosen = pipeline.after_plain(chosen)
             else:

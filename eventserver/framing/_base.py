@@ -121,6 +121,11 @@ class Line:
     def __bool__(self) -> bool:
         return self.skipping or bool(self.held)
 
+    @property
+    def plain(self) -> bool:
+        """Whether what is held is all of the line so far, and has no CR in it."""
+        return not (self.skipping or self._beyond or b"\r" in self.held)
+
     def window(self, data: bytes) -> bytes:
         """The bytes in which a delimiter that `data` completes is to be looked for."""
         return self._ending[: self._matched] + data if self._matched else data

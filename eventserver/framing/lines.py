@@ -5,17 +5,20 @@ Every delimiter ends a frame, so empty lines are frames. A payload that holds th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from zope.interface import implementer
 
+from eventserver.blocks import Lines
 from eventserver.framing._base import CRLF, Framer, FramerOptions, Line
-from eventserver.interfaces import IFramer
+from eventserver.interfaces import IFramer, ILines
 from eventserver.options import Doc
 
 _LF = b"\n"
 _MAX_DELIMITER = 16
+#: In a read of fewer bytes there are not enough lines to look twice.
+_MANY = 2048
 
 
 class _DelimitedFramer(Framer):
@@ -133,11 +136,29 @@ class _DelimitedFramer(Framer):
         return window[at + len(self._delimiter) :]
 
 
-@implementer(IFramer)
+@implementer(IFramer, ILines)
 class LinesFramer(_DelimitedFramer):
     """Lines. With the default delimiter LF a CR before it is stripped; any other is taken literally."""
 
     __slots__ = ()
+
+    def lines(self, data: bytes) -> Sequence[bytes]:
+        """As `feed`. Where it brings many lines, and nothing has to be done to one of them, they are not cut yet."""
+        end = data.rfind(_LF) + 1 if self._strip and _MANY <= len(data) <= self._limit else 0
+        line = self._line if self.partial else None
+        if not end or self._dead or b"\r" in data or not (line is None or self._completes(line, data)):
+            return self.feed(data)
+        self.faults = ()
+        # One copy of what is long.
+        block = b"".join((b"" if line is None else line.take(), memoryview(data)[:end]))
+        self.partial = False
+        if end < len(data):
+            self._carry(data[end:], [])
+        return Lines(block)
+
+    def _completes(self, line: Line, data: bytes) -> bool:
+        """Whether `data` brings the end of the line in progress, which is kept as it is."""
+        return line.plain and len(line.held) + data.index(_LF) <= self._limit
 
     class Options(FramerOptions, frozen=True, kw_only=True):
         """The options of `framing = "lines"`."""

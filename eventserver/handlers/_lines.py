@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from eventserver.blocks import Lines
 from eventserver.encoders import JsonEncoder, one_a_frame
 from eventserver.event import Batch, Event
 from eventserver.interfaces import HandlerContext, IEncoder, Wants
@@ -27,6 +28,8 @@ class LineWriter:
                 from_frames = context.json_lines
         self.wants: Wants = "events" if from_frames is None else "frames"
         self.wants_raw: bool = from_frames is None and encoder.wants_raw
+        #: See `IHandler`.
+        self.only_encodes = type(encoder) is JsonEncoder and not needs_events
         from_events: Callable[[Sequence[Any]], bytes] = encoder.encode_lines
         if encoder.wants == "frames":
             from_events = partial(_lines_of_their_frames, encoder)
@@ -35,7 +38,8 @@ class LineWriter:
 
 
 def _lines_of_frames(encoder: IEncoder, batches: Sequence[Batch]) -> bytes:
-    return b"\n".join([*encoder.encode_frames(batches), b""])
+    frames = encoder.encode_frames(batches)
+    return frames.block if isinstance(frames, Lines) else b"\n".join([*frames, b""])
 
 
 def _lines_of_their_frames(encoder: IEncoder, events: Sequence[Event]) -> bytes:

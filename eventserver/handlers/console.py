@@ -63,6 +63,7 @@ class ConsoleHandler:
         writer = LineWriter(encoder, context)
         self.wants: Wants = writer.wants
         self.wants_raw: bool = writer.wants_raw
+        self.only_encodes: bool = writer.only_encodes
         self._lines = writer.lines
         self._output: Output | None = None
 

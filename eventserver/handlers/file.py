@@ -77,6 +77,7 @@ class FileHandler:
         writer = LineWriter(context.parts["format"](), context, needs_events=not self._path.of_listener)
         self.wants: Wants = writer.wants
         self.wants_raw: bool = writer.wants_raw
+        self.only_encodes: bool = writer.only_encodes
         self._lines = writer.lines
         self._literal = self._path.literal
         self._sync = context.durable if options.sync is None else options.sync

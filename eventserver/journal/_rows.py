@@ -20,6 +20,7 @@ from zlib import crc32
 
 import msgspec
 
+from eventserver.blocks import Lines, cut_lines
 from eventserver.event import Batch, size_of
 
 #: How `data` is written today.
@@ -34,7 +35,14 @@ Row = tuple[int, int, int, int, bytes, bytes | None, int, int, int, bytes]
 #: A key that a sender may repeat: scope, key, and the position behind its frame.
 Key = tuple[str, str, int]
 
-_encoder = msgspec.msgpack.Encoder(enc_hook=str)
+
+def _written(value: Any) -> Any:
+    """What is written of a value that msgpack has no word for."""
+    # Not kept: what waits in memory is counted as the lines' block.
+    return cut_lines(value.block) if isinstance(value, Lines) else str(value)
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_written)
 _batches = msgspec.msgpack.Decoder(list[Batch])
 _listeners = msgspec.msgpack.Decoder(dict[str, int])
 _keys = msgspec.msgpack.Decoder(list[Key])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import apsw
 
+from eventserver.journal._apart import put_apart
 from eventserver.journal._disk import DISK_ERRORS, Disk, is_full
 from eventserver.journal._reading import PASSING, rows
 from eventserver.journal._rows import Damaged, Row, read_batches
@@ -71,9 +72,7 @@ def finish(disk: Disk, folder: Path) -> None:
 
 def _take_over(disk: Disk, folder: Path, first: int) -> None:
     """Put the original apart, if it still is there; what is mended takes its name, if there is something."""
-    apart = folder / "quarantine"
-    disk.make_folder(apart)
-    disk.move(folder / name_of(first), apart / name_of(first))
+    put_apart(disk, folder, first)
     disk.move(folder / f"{_MENDED}{name_of(first)}", folder / name_of(first))
 
 

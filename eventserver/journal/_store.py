@@ -11,16 +11,15 @@ from pathlib import Path
 import apsw
 
 from eventserver.event import Batch
+from eventserver.journal._apart import keep_the_newest, put_apart
 from eventserver.journal._disk import DISK_ERRORS, Disk, is_full
 from eventserver.journal._meta import Changes, Meta, Name
 from eventserver.journal._reading import Piece
 from eventserver.journal._rows import Head, Key, Row, pack
-from eventserver.journal._segment import SegmentFile, first_of, name_of
+from eventserver.journal._segment import SegmentFile, name_of
 
 #: Reads what is wanted of a segment that is open.
 Read = Callable[[apsw.Connection], Piece]
-#: Damaged segments that are kept apart.
-QUARANTINED = 4
 
 
 @dataclass(slots=True)
@@ -253,16 +252,8 @@ class Store:
 
     def quarantine(self, first: int) -> None:
         """Put a damaged segment apart, where the newest few of them are kept for people to look at."""
-        apart = self.folder / "quarantine"
-        self.disk.make_folder(apart)
-        if self.disk.size(apart / name_of(first)):
-            # The original of one that was mended: it has all that this one has.
-            self.disk.remove(self.folder / name_of(first))
-            return
-        self.disk.move(self.folder / name_of(first), apart / name_of(first))
-        segments = [name for name in self.disk.names(apart) if first_of(name) is not None]
-        for name in segments[:-QUARANTINED]:
-            self.disk.remove(apart / name)
+        put_apart(self.disk, self.folder, first)
+        keep_the_newest(self.disk, self.folder)
 
     def read(self, segment: int, read: Read) -> Piece:
         """Batches of a segment that is not sealed."""

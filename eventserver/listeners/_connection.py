@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from eventserver.event import Batch
-from eventserver.interfaces import Fault, IReplyWriter
+from eventserver.interfaces import Fault, ILines, IReplyWriter
 from eventserver.listeners._ingest import NO_MARKS, TRUNCATED, Marks
 from eventserver.listeners._peer_connection import Hub, PeerConnection
 
@@ -31,7 +31,8 @@ class StreamConnection(PeerConnection):
     def __init__(self, hub: Hub, address: Any, *, tls: bool) -> None:
         super().__init__(hub, address, tls=tls)
         self.held: deque[Batch] = deque()
-        self._framer = hub.context.new_framer()
+        self._framer = framer = hub.context.new_framer()
+        self._feed = framer.lines if ILines.providedBy(framer) else framer.feed
         self._putting = False
         self._position = 0
         self._partial_since: float | None = None
@@ -42,7 +43,7 @@ class StreamConnection(PeerConnection):
         if self._finished:
             return
         framer = self._framer
-        frames = framer.feed(data)
+        frames = self._feed(data)
         size = len(data)
         self.counters.bytes += size
         self._bytes += size
@@ -151,7 +152,7 @@ class StreamConnection(PeerConnection):
             self._note_closed("idle_timeout")
             self.leave(cut=True)
 
-    def _emit(self, frames: list[bytes], marks: Marks = NO_MARKS) -> None:
+    def _emit(self, frames: Sequence[bytes], marks: Marks = NO_MARKS) -> None:
         batch = self._ingest.batch(frames, self._peers, self._batch_context, self._number, marks)
         self._received += len(frames)
         if self.held or self._putting:
@@ -183,7 +184,7 @@ class StreamConnection(PeerConnection):
             self._position = position
         return True
 
-    def _faulty(self, frames: list[bytes], faults: Sequence[Fault]) -> None:
+    def _faulty(self, frames: Sequence[bytes], faults: Sequence[Fault]) -> None:
         marks, fatal = self._ingest.sort(faults)
         if frames:
             self._emit(frames, marks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from eventserver.decoders._kinds import kind_of_all
@@ -18,7 +19,12 @@ class FindingIngest(Ingest):
         self._mixed = context.decoder
 
     def batch(
-        self, frames: list[bytes], peers: PerFrame, context: dict[str, Any], connection: int | list[int], marks: Marks
+        self,
+        frames: Sequence[bytes],
+        peers: PerFrame,
+        context: dict[str, Any],
+        connection: int | list[int],
+        marks: Marks,
     ) -> Batch:
         """A batch of frames that were read just now."""
         self._decoder = kind_of_all(frames) or self._mixed

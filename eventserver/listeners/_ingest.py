@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from eventserver.event import Batch, PerFrame
@@ -31,7 +31,12 @@ class Ingest:
         self._now = context.now
 
     def batch(
-        self, frames: list[bytes], peers: PerFrame, context: dict[str, Any], connection: int | list[int], marks: Marks
+        self,
+        frames: Sequence[bytes],
+        peers: PerFrame,
+        context: dict[str, Any],
+        connection: int | list[int],
+        marks: Marks,
     ) -> Batch:
         """A batch of frames that were read just now."""
         return Batch(

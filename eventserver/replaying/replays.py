@@ -227,6 +227,11 @@ class Replays:
         for running in list(self._running.values()):
             running.delivery.room_for_dead()
 
+    def hurry(self) -> None:
+        """Have what waits for its destination tried now."""
+        for running in list(self._running.values()):
+            running.delivery.hurry()
+
     def totals(self) -> dict[str, Counter[str]]:
         """Since the server was started: by handler, events replayed by outcome (`delivered`, `filtered`, ...)."""
         found = {name: self._totals.get(name, Counter(dict.fromkeys(OUTCOMES, 0))).copy() for name in self._handlers}

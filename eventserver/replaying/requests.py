@@ -22,6 +22,8 @@ from eventserver.steps import Pipeline
 _CHUNK = 256 << 10
 #: A position, a time (RFC 3339), `"beginning"` or `"end"`.
 Where = int | str
+#: SQLite's integers have 64 bits, one of them for the sign.
+MAX_POSITION = (1 << 63) - 1
 
 
 class ReplayError(EventServerError):
@@ -75,15 +77,15 @@ async def range_of(request: ReplayRequest, journal: IDurableJournal) -> tuple[in
 async def position_of(where: Where, key: str, journal: IDurableJournal) -> int:
     """The position that somebody named. Raises `ReplayError`."""
     if isinstance(where, int):
-        if where < 0:
-            raise ReplayError(f"`{key}` is a position, and no less than 0")
-        return where
+        return _in_range(where, key)
     if where == "beginning":
         return journal.first
     if where == "end":
         return journal.committed
-    if where.isascii() and where.isdigit() and len(where) < 19:
-        return int(where)
+    if where.isascii() and where.isdigit():
+        # Python refuses to read thousands of digits.
+        digits = where.lstrip("0") or "0"
+        return _in_range(int(digits[:20]), key)
     time = time_of(where, key)
     # The journal names a place that is near, and not behind it.
     position = journal.position_at(time)
@@ -95,6 +97,14 @@ async def position_of(where: Where, key: str, journal: IDurableJournal) -> int:
             if entry.batch.received >= time:
                 return max(position, entry.first)
             position = entry.end
+    return position
+
+
+def _in_range(position: int, key: str) -> int:
+    if position < 0:
+        raise ReplayError(f"`{key}` is a position, and no less than 0")
+    if position > MAX_POSITION:
+        raise ReplayError(f"`{key}`: a position is a number from 0 to {MAX_POSITION}")
     return position
 
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from zope.interface.verify import verifyObject
 
+from eventserver.blocks import Lines
 from eventserver.encoders import JsonEncoder
 from eventserver.event import Batch, Event, frame_index
 from eventserver.interfaces import IDecoder, IJsonLines
@@ -121,6 +122,18 @@ class DecoderConformance:
             check_json_lines(decoder, batch(*[frame + odd for frame in frames]))
             check_json_lines(decoder, batch(*frames, frames[0] + odd))
         check_json_lines(decoder, batch())
+
+    def test_lines_that_are_not_cut_yet_are_frames_as_any(self) -> None:
+        """See `eventserver.blocks.Lines`."""
+        decoder = self.make()
+        if any(b"\n" in frame for frame in self.samples()):
+            return
+        for more in ([], *([frame] for frame in NASTY if len(frame) < 1000 and b"\n" not in frame)):
+            given = batch(*[*self.samples(), *more] * 3)
+            lines = batch(frames=Lines(b"".join([frame + b"\n" for frame in given.frames])))
+            assert decoder.decode(lines) == decoder.decode(given)
+            if IJsonLines.providedBy(decoder):
+                assert decoder.json_lines(lines) == decoder.json_lines(given)
 
     @pytest.mark.parametrize("place", ["first", "last"])
     def test_a_nasty_frame_changes_no_other_frames_event(self, place: str) -> None:

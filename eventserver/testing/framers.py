@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from zope.interface.verify import verifyObject
 
-from eventserver.interfaces import Fault, IFramer
+from eventserver.interfaces import Fault, IFramer, ILines
 
 #: Frames, and faults whose indexes are counted over all calls, sorted: a framer round a framer reports some later.
 Outcome = tuple[list[bytes], list[tuple[str, int, bool]]]
 
 
-def outcome(framer: Any, chunks: Iterable[bytes], *, finish: bool = True) -> Outcome:
-    """What a framer makes of a stream that comes in these chunks, and ends after them."""
+def outcome(framer: Any, chunks: Iterable[bytes], *, finish: bool = True, lines: bool = False) -> Outcome:
+    """What a framer makes of a stream that comes in these chunks, and ends after them; with `lines` by that method."""
     frames: list[bytes] = []
     faults: list[tuple[str, int, bool]] = []
 
-    def note(found: list[bytes]) -> None:
+    def note(found: Sequence[bytes]) -> None:
         for fault in framer.faults:
             assert fault.frame is None or 0 <= fault.frame < len(found), "a fault's index is one of the call's frames"
             faults.append((fault.reason, -1 if fault.frame is None else len(frames) + fault.frame, fault.fatal))
         frames.extend(found)
 
+    feed = framer.lines if lines else framer.feed
     for chunk in chunks:
-        note(framer.feed(chunk))
+        note(feed(chunk))
     if finish:
         note(framer.finish())
     return frames, sorted(faults)
@@ -84,6 +85,24 @@ class FramerConformance:
                     whole = outcome(self.make(max_frame, oversize), [data])
                     for size in (1, 2, 3, 11):
                         assert outcome(self.make(max_frame, oversize), cuts(data, size)) == whole
+
+    def test_lines_are_what_feed_gives(self) -> None:
+        """For a framer that provides `ILines`: in large reads and small ones, and lines as long as may be."""
+        if not ILines.providedBy(self.make()):
+            return
+        for seed in range(20):
+            draw = random.Random(seed)
+            pieces = [self.garbage(seed, 300)]
+            for _ in range(draw.randrange(2, 60)):
+                length = draw.choice([0, 1, 80, 200, 4095, 4096, 4097, 9000])
+                pieces.append(b"x" * length + draw.choice([b"\n", b"\n", b"\n", b"\r\n", b"\r", b""]))
+            data = b"".join(pieces)
+            for oversize in ("truncate", "drop", "close"):
+                for size in (100, 2047, 2048, 3000, 4096, 5000):
+                    for max_frame in (4096, 65536):
+                        chunks = list(cuts(data, size))
+                        expected = outcome(self.make(max_frame, oversize), chunks)
+                        assert outcome(self.make(max_frame, oversize), chunks, lines=True) == expected
 
     def test_no_bytes_make_it_raise_or_hold_more_than_its_limit(self) -> None:
         for seed in range(20):

@@ -168,7 +168,8 @@ class Harness:
 
     def _decoder(self, decode: Callable[[Batch], list[Event]]) -> Callable[[Batch], list[Event]]:
         def noting(batch: Batch) -> list[Event]:
-            events = decode(batch)
+            # Dictionaries of their own: whoever writes to one is told what is wrong, by `check`.
+            events = [event.replace(fields=dict(event.fields)) for event in decode(batch)]
             self.events += events
             self._copies += [copy.deepcopy((event.fields, event.context)) for event in events]
             return events

@@ -189,6 +189,27 @@ def test_a_page_is_bounded_inside_a_batch_too(api: Api, context: dict[str, Any])
     assert len(api.get("/v1/journal/frames", from_="7", max_bytes="1")["frames"]) == 1
 
 
+@pytest.mark.parametrize("path", ["/v1/journal/frames", "/v1/journal/verify"])
+@pytest.mark.parametrize("number", [str(1 << 63), "1" + 19 * "0", "9" * 5000])
+def test_a_position_of_too_many_digits_is_refused_with_the_range(api: Api, path: str, number: str) -> None:
+    """It is a number, and no time that is written wrongly."""
+    api.world.add(Keeper())
+    api.world.put("a")
+    for query in ({"from": number}, {"to": number}):
+        [key] = query
+        said = f"`{key}`: a position is a number from 0 to 9223372036854775807"
+        assert api.refused("GET", path, **query) == (400, said)
+
+
+@pytest.mark.parametrize("number", ["9" * 18, str((1 << 63) - 1)])
+def test_a_position_far_behind_the_end_is_the_end(api: Api, number: str) -> None:
+    api.world.add(Keeper())
+    api.world.put("a", "b")
+    assert [one["frame"] for one in api.get("/v1/journal/frames", to=number)["frames"]] == ["a", "b"]
+    assert [one["frame"] for one in api.get("/v1/journal/frames", from_="0" * 30 + "1")["frames"]] == ["b"]
+    assert api.get("/v1/journal/frames", from_=number) == {"frames": [], "next": None}
+
+
 def test_verify_reads_all_and_names_what_is_missing(api: Api) -> None:
     for text in "abc":
         api.world.put(text, text)
@@ -340,6 +361,8 @@ def test_a_dry_run_counts(api: Api) -> None:
         {"handler": "h", "from": 0, "mach": "x"},
         {"handler": "h", "from": 0, "rate": -1},
         {"handler": "h", "from": 1.5},
+        {"handler": "h", "from": 1 << 63},
+        {"handler": "h", "from": 0, "to": 10**30},
         [],
     ],
 )

@@ -59,5 +59,12 @@ def test_export_is_a_frame_a_line(commands: Commands) -> None:
     assert json.loads(commands.prints("journal", "export", "--from", "1", "--to", "2"))["position"] == 1
 
 
+@pytest.mark.parametrize("option", ["--from", "--to"])
+def test_a_position_beyond_all_is_refused_with_the_range(commands: Commands, option: str) -> None:
+    code, out, err = commands.run("journal", "export", option, "9999999999999999999")
+    said = f"`{option[2:]}`: a position is a number from 0 to 9223372036854775807"
+    assert (code, out, err) == (1, "", f"eventserver journal: {said}\n")
+
+
 def test_export_as_it_came(commands: Commands) -> None:
     assert commands.prints("journal", "export", "--raw", "--to", "2") == "a\nb\n"

@@ -38,6 +38,14 @@ def shape_of(names: tuple[str, ...]) -> Shape:
     return found
 
 
+def rows_of(shape: Shape, block: bytes) -> list[Any] | None:
+    return shape.rows(block, shape.maker((), {}, False))
+
+
+def as_json(events: list[Event]) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(events))
+
+
 def expected(decoder: JsonDecoder, one: Batch, match: Match) -> list[Event]:
     return Set(PLAIN).apply(match.select(decoder.decode(one)))
 
@@ -88,9 +96,12 @@ def test_select_by_shapes_gives_what_decoding_matching_and_setting_give(
         for part in (one, one.part(1, len(frames))):
             selected = decoder.select(part, match, PLAIN)
             assert selected is None or selected == expected(decoder, part, match)
-            assert selected is None or msgspec.json.decode(msgspec.json.encode(selected)) == msgspec.json.decode(
-                msgspec.json.encode(expected(decoder, part, match))
-            )
+            assert selected is None or as_json(selected) == as_json(expected(decoder, part, match))
+            to_encode = decoder.select(part, match, PLAIN, to_encode=True)
+            assert to_encode is None or as_json(to_encode) == as_json(expected(decoder, part, match))
+            # What was made for one is nothing to another.
+            assert decoder.select(part, match, PLAIN) == selected
+            assert decoder.select(part, match) == (None if selected is None else match.select(decoder.decode(part)))
 
 
 def test_objects_that_come_often_are_read_by_their_shape(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,32 +119,59 @@ def test_objects_that_come_often_are_read_by_their_shape(monkeypatch: pytest.Mon
 
 def test_a_shape_takes_objects_with_its_keys_and_no_others() -> None:
     shape = shape_of(("a", "b"))
-    rows = shape.rows(b'{"a":1,"b":2}\n{"b":3,"a":{"x":[1]}}')
+    rows = rows_of(shape, b'{"a":1,"b":2}\n{"b":3,"a":{"x":[1]}}')
     assert rows is not None
     assert shape.column(rows, "b") == [2, 3]
     assert shape.column(rows, "c") is None
     assert shape.column(rows, None) is None
     assert shape.columns(rows, ["a", "c"]) is None
-    assert shape.fields(rows, ("a", None), {"c": 1, "b": 0}) == [{"b": 0, "c": 1}] * 2
+    assert shape.maker(("a", None), {"c": 1, "b": 0}, False).fields(rows) == [{"b": 0, "c": 1}] * 2
+
+
+@pytest.mark.parametrize(
+    "plain", [{}, {"c": [1]}, {"a": 0, "c": 1}, {"b": None}, {'quo"ted': 1}, {"": 1}, {"b": 1, "": 2}]
+)
+@pytest.mark.parametrize("without", [(), ("a", None), ("a", "b"), ("c", "d")])
+def test_rows_that_are_only_encoded_are_what_dictionaries_are(plain: dict[str, Any], without: tuple[str]) -> None:
+    shape, block = shape_of(("a", "b")), b'{"a":1,"b":2}\n{"b":3.5,"a":{"x":[1]}}'
+    found = []
+    for encodable in (False, True):
+        maker = shape.maker(without, plain, encodable)
+        rows = shape.rows(block, maker)
+        assert rows is not None
+        found.append(msgspec.json.decode(msgspec.json.encode(maker.fields(rows))))
+    assert found[0] == found[1]
+
+
+def test_what_is_set_takes_the_place_of_what_a_later_line_has() -> None:
+    decoder, match, plain = JsonDecoder(), Match("n >= 0"), {"site": "hq"}
+    alike = [b'{"n":%d}' % n for n in range(6)]
+    for _ in range(_json_shapes._OFTEN):
+        decoder.select(batch(alike), match, plain, to_encode=True)
+    given = batch([*alike, b'{"n":7,"site":"elsewhere"}', b'{"site":null,"n":8}'])
+    selected = decoder.select(given, match, plain, to_encode=True)
+    assert selected is not None
+    assert as_json(selected) == as_json(Set(plain).apply(match.select(decoder.decode(given))))
+    assert [event["fields"] for event in as_json(selected)[-2:]] == [{"n": 7, "site": "hq"}, {"n": 8, "site": "hq"}]
 
 
 @pytest.mark.parametrize("odd", [b'{"a":1}', b'{"a":1,"b":2,"c":3}', b'{"a":1,"b":1e999}', b'{"a":1,"b"', b"[]"])
 def test_after_a_miss_a_shape_rests_longer_each_time(odd: bytes) -> None:
     shape, good = shape_of(("a", "b")), b'{"a":1,"b":2}'
     for misses in range(1, 12):
-        assert shape.rows(odd) is None
+        assert rows_of(shape, odd) is None
         rests = 0
-        while shape.rows(good) is None:
+        while rows_of(shape, good) is None:
             rests += 1
         assert rests == 2
         for _ in range(misses):
             # A hit makes up for all misses.
-            assert shape.rows(good) is not None
-    shape.rows(odd)
-    shape.rows(good), shape.rows(good)
+            assert rows_of(shape, good) is not None
+    rows_of(shape, odd)
+    rows_of(shape, good), rows_of(shape, good)
     for rests in (4, 8, 16, 32, 64, 128, 256, 256):
-        assert shape.rows(odd) is None
-        assert [shape.rows(odd) for _ in range(rests)] == [None] * rests
+        assert rows_of(shape, odd) is None
+        assert [rows_of(shape, odd) for _ in range(rests)] == [None] * rests
 
 
 def test_a_sender_of_ever_new_keys_costs_no_shapes_and_no_memory() -> None:
@@ -152,15 +190,16 @@ def test_some_keys_have_no_shape_or_one_that_works(line: bytes) -> None:
     for _ in range(2 * _json_shapes._OFTEN):
         found = shapes.of_line(line)
     if found is not None:
-        rows = found.rows(line)
+        rows = rows_of(found, line)
         assert rows is not None
-        assert found.fields(rows, (), {}) == [json.loads(line)]
+        assert found.maker((), {}, False).fields(rows) == [json.loads(line)]
 
 
 def test_handlers_that_come_and_go_leave_nothing_behind() -> None:
     shape = shape_of(("a",))
-    rows = shape.rows(b'{"a":1}')
+    rows = rows_of(shape, b'{"a":1}')
     assert rows is not None
     for number in range(100):
-        assert shape.fields(rows, (), {"n": number}) == [{"a": 1, "n": number}]
+        assert shape.maker((), {"n": number}, False).fields(rows) == [{"a": 1, "n": number}]
+        assert shape.maker((), {"n": number}, True).plain == {"n": number}
     assert len(shape._makers) <= _json_shapes._MOST_MAKERS

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,3 +119,19 @@ def test_joined_or_not_the_text_is_the_same(frames: list[bytes]) -> None:
     """Decoding a batch in one call is only faster."""
     decoder = TextDecoder()
     assert [e.message for e in decoder.decode(batch(*frames))] == [f.decode(errors="replace") for f in frames]
+
+
+def test_nobody_adds_to_the_fields_of_all_events() -> None:
+    """Those without fields share one dictionary, which is read-only."""
+    one, two = TextDecoder().decode(batch(b"a", b"b"))
+    for add in (
+        lambda: one.fields.__setitem__("a", 1),
+        lambda: one.fields.update(a=1),
+        lambda: one.fields.setdefault("a", 1),
+        lambda: one.fields.__ior__({"a": 1}),
+    ):
+        with pytest.raises(TypeError, match="read-only"):
+            add()
+    assert (one.fields, two.fields, one.fields | {"a": 1}) == ({}, {}, {"a": 1})
+    assert msgspec.json.encode(one.fields) == b"{}"
+    assert pickle.loads(pickle.dumps(one.fields)) == copy.deepcopy(one.fields) == {}

@@ -258,6 +258,28 @@ def test_a_handler_that_is_removed_is_waited_for_no_more(world: World) -> None:
     assert world.journal.size == 0
 
 
+@pytest.mark.parametrize("handlers", [["gone"], ["gone", "quick"], []])
+def test_a_handler_that_is_not_there_counts_as_settled(world: World, handlers: list[str]) -> None:
+    """A listener may have kept the name of one that has been removed since; nobody else is waited for instead."""
+    recorder, waits = stuck()
+    world.add(recorder, name="slow")
+    world.add(Recorder(), name="quick")
+    delivery = world.add(Recorder(), name="gone")
+    acks = Acks()
+    first, second = world.put("a"), world.put("b")
+    acks.expect(world, first, handlers=handlers)
+    delivery.stop()
+    world.deliveries.remove(delivery)
+    world.journal.drop_reader("gone")
+    world.intake.remove_consumer("gone")
+    acks.expect(world, second, handlers=handlers)
+    assert acks.seen == [(1, None), (2, None)]
+    acks.expect(world, second, handlers=["gone", "slow"])
+    assert len(acks.seen) == 2
+    waits.callback(None)
+    assert acks.seen[2:] == [(2, None)]
+
+
 def test_a_listener_that_acknowledges_inside_done_may_put_again(world: World) -> None:
     """Acknowledging lets a client send more: `done` puts, and its own watch is settled in turn."""
     recorder, waits = stuck()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from eventserver.blocks import Lines
 from eventserver.framing.lines import LinesFramer, NulFramer
 from eventserver.interfaces import Fault
 from eventserver.options import Size
@@ -164,3 +165,30 @@ def test_the_default_limit_is_64_kib() -> None:
 def test_a_limit_is_at_least_one_byte() -> None:
     assert [key for key, _ in problems_of(LinesFramer, max_frame=0)] == ["max_frame"]
     assert [key for key, _ in problems_of(LinesFramer, oversize="explode")] == ["oversize"]
+
+
+def test_large_reads_are_not_cut_before_somebody_looks() -> None:
+    """Where each line is a frame as it is; else the frames are the same, and a list."""
+    block = b"a line of some length\n" * 200
+    framer = build(LinesFramer)
+    found = framer.lines(block + b"and the be")
+    assert isinstance(found, Lines)
+    assert (found.block, framer.partial) == (block, True)
+    found = framer.lines(b"ginning\n" + block)
+    assert isinstance(found, Lines)
+    assert found.block == b"and the beginning\n" + block
+    assert not framer.partial
+    for odd in (b"small\n", block + b"\r\n", b"\r" + block, b"no end" * 1000):
+        assert isinstance(build(LinesFramer).lines(odd), list)
+    for settings in ({"delimiter": "\r\n"}, {"delimiter": "||"}, {"max_frame": 4096}):
+        assert isinstance(build(LinesFramer, **settings).lines(block), list)
+
+
+@pytest.mark.parametrize("oversize", ["truncate", "drop", "close"])
+def test_a_long_line_in_a_large_read_is_what_it_always_is(oversize: str) -> None:
+    block = b"a line of some length\n" * 100
+    for start in (b"x" * 3000, b"x" * 4096, b"x" * 4096 + b"\r"):
+        for rest in (b"", b"y", b"y" * 1096, b"y" * 1097, b"\r"):
+            chunks = [start, rest + b"\n" + block, b"next\n"]
+            by_feed = outcome(build(LinesFramer, max_frame=4096, oversize=oversize), chunks)
+            assert outcome(build(LinesFramer, max_frame=4096, oversize=oversize), chunks, lines=True) == by_feed

@@ -22,21 +22,16 @@ from eventserver.journal._failed import KIND, OVERHEAD, PIECE, Record, _encode
 from eventserver.testing.data import RECEIVED
 from eventserver.testing.journals import parked
 
-from .faulty import Faults, faulty_disk
+from .faulty import Faults
 from .numbered import numbered_disk
 from .world import World
-
-
-def wait(world: World, seconds: float) -> None:
-    for _ in range(int(seconds * 10)):
-        world.clock.advance(0.1)
 
 
 def bury(world: World, journal: Any, count: int, handler: str = "h", first: int = 0) -> None:
     """Dead letters on the disk."""
     journal.reader(handler)
     journal.commit_cursor(handler, 0, [parked(f"B-{first + number}", handler=handler) for number in range(count)])
-    wait(world, 0.3)
+    world.wait(0.3)
 
 
 def large(event_id: str, size: int) -> Parked:
@@ -48,14 +43,13 @@ def payloads(journal: Any) -> list[bytes | None]:
     return [kept.data for kept in journal._failed._dead.values()]
 
 
-def test_payloads_are_on_disk_only(tmp_path: Path) -> None:
-    world = World(tmp_path)
+def test_payloads_are_on_disk_only(world: World) -> None:
     journal = world.open()
     journal.reader("h")
     journal.commit_cursor("h", 0, [parked("B-0")])
     assert None not in payloads(journal), "it is not written yet"
     assert [one.event.id for _, one in journal.dead()] == ["B-0"]
-    wait(world, 0.3)
+    world.wait(0.3)
     assert payloads(journal) == [None]
     assert not any(kind == "payload" for kind, _ in journal._store.meta.records)
     [(number, dead)] = journal.dead()
@@ -68,76 +62,68 @@ def test_payloads_are_on_disk_only(tmp_path: Path) -> None:
     again.close()
 
 
-def test_what_could_not_be_written_stays_in_memory(tmp_path: Path) -> None:
-    with faulty_disk() as (disk, faults):
-        world = World(tmp_path, disk=disk)
-        journal = world.open()
-        journal.reader("h")
-        wait(world, 0.3)
-        faults.where, faults.full = "meta", True
-        journal.commit_cursor("h", 0, [large(f"B-{number}", 5000) for number in range(20)])
-        wait(world, 2)
-        assert None not in payloads(journal)
-        assert len(journal.dead()) == 20
-        faults.full = False
-        wait(world, 3)
-        assert payloads(journal) == [None] * 20
-        assert len(journal.dead()) == 20
-        journal.close()
+def test_what_could_not_be_written_stays_in_memory(world: World, faults: Faults) -> None:
+    journal = world.open()
+    journal.reader("h")
+    world.wait(0.3)
+    faults.where, faults.full = "meta", True
+    journal.commit_cursor("h", 0, [large(f"B-{number}", 5000) for number in range(20)])
+    world.wait(2)
+    assert None not in payloads(journal)
+    assert len(journal.dead()) == 20
+    faults.full = False
+    world.wait(3)
+    assert payloads(journal) == [None] * 20
+    assert len(journal.dead()) == 20
+    journal.close()
 
 
-def test_payloads_survive_that_the_records_are_written_anew(tmp_path: Path) -> None:
+def test_payloads_survive_that_the_records_are_written_anew(world: World, faults: Faults) -> None:
     """The disk fails under `meta.db`: what is in memory is written into another file, and the rest is copied."""
-    with faulty_disk() as (disk, faults):
-        world = World(tmp_path, disk=disk)
-        journal = world.open()
-        bury(world, journal, 250)
-        faults.where, faults.fail_syncs = "meta.db", 1
-        bury(world, journal, 1, first=250)
-        assert faults.fail_syncs == 0
-        expected = [f"B-{number}" for number in range(251)]
-        assert [one.event.id for _, one in journal.dead()] == expected
-        world.crash(journal)
-        again = world.open()
-        assert [one.event.id for _, one in again.dead()] == expected
-        again.close()
+    journal = world.open()
+    bury(world, journal, 250)
+    faults.where, faults.fail_syncs = "meta.db", 1
+    bury(world, journal, 1, first=250)
+    assert faults.fail_syncs == 0
+    expected = [f"B-{number}" for number in range(251)]
+    assert [one.event.id for _, one in journal.dead()] == expected
+    world.crash(journal)
+    again = world.open()
+    assert [one.event.id for _, one in again.dead()] == expected
+    again.close()
 
 
 def test_a_payload_that_cannot_be_read_does_not_hold_up_the_cursors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sector under the dead letters is gone, and `meta.db` has to be written anew: after some seconds it is.
 
     What could not be read then is put apart: a person may have more luck.
     """
-    with faulty_disk() as (disk, faults):
-        world = World(tmp_path, disk=disk)
-        journal = world.open()
-        bury(world, journal, 3)
-        end = world.append(journal, b"a")
-        journal.commit_cursor("h", end)
-        failing = Mock(side_effect=apsw.IOError("read failed"))
-        monkeypatch.setattr(
-            _meta, "read_payloads", lambda source, keys, final=False: ({}, [*keys]) if final else failing()
-        )
-        faults.where, faults.fail_syncs = "meta.db", 1
-        wait(world, 0.3)
-        assert journal.unwell
-        wait(world, _meta.PATIENCE - 1)
-        assert journal.unwell
-        assert failing.call_count >= _meta.ATTEMPTS
-        wait(world, 3)
-        assert journal.unwell is None
-        assert journal.info()["meta_apart"] == 1
-        monkeypatch.undo()
-        assert len(rescued(tmp_path / "0" / "quarantine" / "meta-1.db")) == 3
-        world.crash(journal)
-        again = world.open()
-        assert again.reader("h").position == end
-        assert again.dead() == []
-        assert again.info()["dead"] == 0, "what cannot be read any more is forgotten, and said"
-        assert again.info()["dead_lost"] == 3
-        again.close()
+    journal = world.open()
+    bury(world, journal, 3)
+    end = world.append(journal, b"a")
+    journal.commit_cursor("h", end)
+    failing = Mock(side_effect=apsw.IOError("read failed"))
+    monkeypatch.setattr(_meta, "read_payloads", lambda source, keys, final=False: ({}, [*keys]) if final else failing())
+    faults.where, faults.fail_syncs = "meta.db", 1
+    world.wait(0.3)
+    assert journal.unwell
+    world.wait(_meta.PATIENCE - 1)
+    assert journal.unwell
+    assert failing.call_count >= _meta.ATTEMPTS
+    world.wait(3)
+    assert journal.unwell is None
+    assert journal.info()["meta_apart"] == 1
+    monkeypatch.undo()
+    assert len(rescued(world.folder / "0" / "quarantine" / "meta-1.db")) == 3
+    world.crash(journal)
+    again = world.open()
+    assert again.reader("h").position == end
+    assert again.dead() == []
+    assert again.info()["dead"] == 0, "what cannot be read any more is forgotten, and said"
+    assert again.info()["dead_lost"] == 3
+    again.close()
 
 
 def rescued(path: Path) -> list[str]:
@@ -149,7 +135,7 @@ def rescued(path: Path) -> list[str]:
 
 
 def unopenable(faults: Faults, disk: Any, path: Path) -> None:
-    """The disk fails once while it writes the file; from then on the file cannot be opened."""
+    """The disk fails once while it writes the file; from then on the file cannot be opened, until `openable`."""
     faults.where, faults.fail_syncs = path.name, 1
     before = disk.open, disk.open_immutable
 
@@ -162,45 +148,45 @@ def unopenable(faults: Faults, disk: Any, path: Path) -> None:
     disk.open_immutable = partial(refused, 1)
 
 
-def test_a_file_that_cannot_be_opened_at_all_is_put_apart(tmp_path: Path) -> None:
-    with faulty_disk() as (disk, faults):
-        world = World(tmp_path, disk=disk)
-        journal = world.open()
-        bury(world, journal, 3)
-        unopenable(faults, disk, tmp_path / "0" / "meta.db")
-        journal.commit_cursor("h", 0, [parked("B-9")])
-        wait(world, _meta.PATIENCE - 1)
-        with pytest.raises(OSError, match="unable to open"):
-            journal.dead()
-        assert journal.info()["dead"] == 4, "nothing is given up for that"
-        wait(world, 2)
-        del disk.open, disk.open_immutable
-        wait(world, 2)
-        assert journal.unwell is None
-        assert [one.event.id for _, one in journal.dead()] == ["B-9"]
-        assert (journal.info()["meta_apart"], journal.info()["dead_lost"]) == (1, 3)
-        assert rescued(tmp_path / "0" / "quarantine" / "meta-1.db")[:3] == ["B-0", "B-1", "B-2"]
-        journal.close()
+def openable(disk: Any) -> None:
+    del disk.open, disk.open_immutable
 
 
-def test_a_disk_that_is_back_after_some_seconds_has_lost_nothing(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_at_all_is_put_apart(world: World, faults: Faults) -> None:
+    journal = world.open()
+    bury(world, journal, 3)
+    unopenable(faults, journal.disk, world.folder / "0" / "meta.db")
+    journal.commit_cursor("h", 0, [parked("B-9")])
+    world.wait(_meta.PATIENCE - 1)
+    with pytest.raises(OSError, match="unable to open"):
+        journal.dead()
+    assert journal.info()["dead"] == 4, "nothing is given up for that"
+    world.wait(2)
+    openable(journal.disk)
+    world.wait(2)
+    assert journal.unwell is None
+    assert [one.event.id for _, one in journal.dead()] == ["B-9"]
+    assert (journal.info()["meta_apart"], journal.info()["dead_lost"]) == (1, 3)
+    assert rescued(world.folder / "0" / "quarantine" / "meta-1.db")[:3] == ["B-0", "B-1", "B-2"]
+    journal.close()
+
+
+def test_a_disk_that_is_back_after_some_seconds_has_lost_nothing(world: World, faults: Faults) -> None:
     """However often there was something to be written meanwhile."""
-    with faulty_disk() as (disk, faults):
-        world = World(tmp_path, disk=disk)
-        journal = world.open()
-        bury(world, journal, 3)
-        unopenable(faults, disk, tmp_path / "0" / "meta.db")
-        for number in range(40):
-            journal.commit_cursor("h", 0, [parked(f"B-{3 + number}")])
-            journal.flush().addErrback(lambda failure: None)
-            wait(world, 0.2)
-        assert journal.unwell
-        del disk.open, disk.open_immutable
-        wait(world, 2)
-        assert journal.unwell is None
-        assert [one.event.id for _, one in journal.dead()] == [f"B-{number}" for number in range(43)]
-        assert journal.info()["meta_apart"] == 0
-        journal.close()
+    journal = world.open()
+    bury(world, journal, 3)
+    unopenable(faults, journal.disk, world.folder / "0" / "meta.db")
+    for number in range(40):
+        journal.commit_cursor("h", 0, [parked(f"B-{3 + number}")])
+        journal.flush().addErrback(lambda failure: None)
+        world.wait(0.2)
+    assert journal.unwell
+    openable(journal.disk)
+    world.wait(2)
+    assert journal.unwell is None
+    assert [one.event.id for _, one in journal.dead()] == [f"B-{number}" for number in range(43)]
+    assert journal.info()["meta_apart"] == 0
+    journal.close()
 
 
 def test_a_full_disk_is_no_reason_to_give_up_payloads(tmp_path: Path) -> None:
@@ -276,14 +262,11 @@ def test_a_crash_while_it_is_put_apart_loses_no_name(
     assert b"rubbish" in [path.read_bytes()[:7] for path in (tmp_path / "quarantine").iterdir()]
 
 
-def test_a_damaged_payload_costs_one_dead_letter(tmp_path: Path) -> None:
-    world = World(tmp_path)
+def test_a_damaged_payload_costs_one_dead_letter(world: World) -> None:
     journal = world.open()
     bury(world, journal, 3)
     journal.close()
-    connection = apsw.Connection(str(tmp_path / "0" / "meta.db"))
-    connection.execute("UPDATE payloads SET data = zeroblob(10) WHERE number = 2")
-    connection.close()
+    world.tamper("meta.db", "UPDATE payloads SET data = zeroblob(10) WHERE number = 2")
     journal = world.open()
     assert journal.info()["dead"] == 3
     assert [number for number, _ in journal.dead()] == [1, 3]
@@ -292,12 +275,11 @@ def test_a_damaged_payload_costs_one_dead_letter(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_many_small_ones_count_for_the_memory_that_they_take(tmp_path: Path) -> None:
+def test_many_small_ones_count_for_the_memory_that_they_take(world: World) -> None:
     """Their payloads are on disk, and all the rest is not."""
-    world = World(tmp_path)
     journal = world.open()
     bury(world, journal, 10)
-    wait(world, 0.5)
+    world.wait(0.5)
     journal.close()
     tracemalloc.start()
     try:
@@ -320,8 +302,7 @@ def test_many_small_ones_count_for_the_memory_that_they_take(tmp_path: Path) -> 
     journal.close()
 
 
-def test_counts_follow_every_change(tmp_path: Path) -> None:
-    world = World(tmp_path)
+def test_counts_follow_every_change(world: World) -> None:
     journal = world.open()
     bury(world, journal, 3)
     bury(world, journal, 2, "other")
@@ -333,7 +314,7 @@ def test_counts_follow_every_change(tmp_path: Path) -> None:
     assert journal._failed.counts() == {"h": [1, 1], "other": [0, 1]}
     assert (journal.info()["parked"], journal.info()["dead"]) == (1, 2)
     journal.drop_reader("other")
-    wait(world, 0.3)
+    world.wait(0.3)
     journal.close()
     again = world.open()
     assert again._failed.counts() == {"h": [1, 1], "other": [0, 1]}
@@ -342,8 +323,7 @@ def test_counts_follow_every_change(tmp_path: Path) -> None:
     again.close()
 
 
-def test_renamed_ones_keep_their_numbers(tmp_path: Path) -> None:
-    world = World(tmp_path)
+def test_renamed_ones_keep_their_numbers(world: World) -> None:
     journal = world.open()
     bury(world, journal, 2)
     journal.close()
@@ -358,8 +338,7 @@ def test_renamed_ones_keep_their_numbers(tmp_path: Path) -> None:
     again.close()
 
 
-def test_pages_of_many(tmp_path: Path) -> None:
-    world = World(tmp_path)
+def test_pages_of_many(world: World) -> None:
     journal = world.open()
     bury(world, journal, 700)
     bury(world, journal, 1, "other")
@@ -371,15 +350,14 @@ def test_pages_of_many(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_what_an_older_version_kept_among_the_parked_ones_is_taken_over(tmp_path: Path) -> None:
-    world = World(tmp_path)
+def test_what_an_older_version_kept_among_the_parked_ones_is_taken_over(world: World) -> None:
     journal = world.open()
     journal.reader("h")
-    wait(world, 0.3)
+    world.wait(0.3)
     journal._store.meta.write({(KIND, "7"): _encode(Record(7, parked("B-7")))})
     world.crash(journal)
     again = world.open()
-    wait(world, 0.3)
+    world.wait(0.3)
     again.close()
     again = world.open()
     assert payloads(again) == [None]
@@ -387,29 +365,26 @@ def test_what_an_older_version_kept_among_the_parked_ones_is_taken_over(tmp_path
     again.close()
 
 
-def test_a_large_file_is_not_read_at_the_start(tmp_path: Path) -> None:
+def test_a_large_file_is_not_read_at_the_start(world: World, faults: Faults) -> None:
     """What is read of `meta.db` at the start does not grow with the payloads."""
-    with faulty_disk() as (disk, faults):
-        world = World(tmp_path, disk=disk)
-        journal = world.open()
-        journal.reader("h")
-        for round_ in range(10):
-            some = [large(f"B-{round_}-{number}", 60_000) for number in range(60)]
-            journal.commit_cursor("h", 0, some)
-            wait(world, 0.3)
-        journal.close()
-        size = (tmp_path / "0" / "meta.db").stat().st_size
-        assert size > _meta.CHECKED
-        faults.where, faults.read = "meta.db", 0
-        again = world.open()
-        assert again.info()["dead"] == 600
-        assert faults.read < size / 20
-        again.close()
+    journal = world.open()
+    journal.reader("h")
+    for round_ in range(10):
+        some = [large(f"B-{round_}-{number}", 60_000) for number in range(60)]
+        journal.commit_cursor("h", 0, some)
+        world.wait(0.3)
+    journal.close()
+    size = (world.folder / "0" / "meta.db").stat().st_size
+    assert size > _meta.CHECKED
+    faults.where, faults.read = "meta.db", 0
+    again = world.open()
+    assert again.info()["dead"] == 600
+    assert faults.read < size / 20
+    again.close()
 
 
-def test_nothing_is_retried_where_not_all_can_be_read(tmp_path: Path) -> None:
+def test_nothing_is_retried_where_not_all_can_be_read(world: World) -> None:
     """What had been made a parked event by then nobody would try again before the next start."""
-    world = World(tmp_path)
     journal = world.open()
     bury(world, journal, PIECE + 100)
     read, pieces = journal._payloads._read, iter([True, False])
@@ -427,9 +402,8 @@ def test_nothing_is_retried_where_not_all_can_be_read(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_they_are_read_without_waiting(tmp_path: Path) -> None:
+def test_they_are_read_without_waiting(world: World) -> None:
     """What happens until the disk has answered counts: one is dropped, another is given to another handler."""
-    world = World(tmp_path)
     journal = world.open()
     bury(world, journal, 3)
     bury(world, journal, 1, "other", first=3)
@@ -452,26 +426,23 @@ def test_they_are_read_without_waiting(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_both_fail_where_the_disk_does(tmp_path: Path) -> None:
-    with faulty_disk() as (disk, _):
-        world = World(tmp_path, disk=disk)
-        journal = world.open()
-        bury(world, journal, 3)
-        read = journal._payloads._read
-        journal._payloads._read = Mock(side_effect=apsw.IOError("read failed"))
-        failures: list[Any] = []
-        journal.read_dead().addErrback(failures.append)
-        journal.revive_dead([1], RECEIVED).addErrback(failures.append)
-        assert [str(failure.check(OSError) and failure.value) for failure in failures] == ["[Errno 5] read failed"] * 2
-        assert journal._failed.counts() == {"h": [0, 3]}
-        journal._payloads._read = read
-        journal.close()
-        journal.read_dead().addErrback(failures.append)
-        assert "closed" in failures[2].getErrorMessage()
+def test_both_fail_where_the_disk_does(world: World, faults: Faults) -> None:
+    journal = world.open()
+    bury(world, journal, 3)
+    read = journal._payloads._read
+    journal._payloads._read = Mock(side_effect=apsw.IOError("read failed"))
+    failures: list[Any] = []
+    journal.read_dead().addErrback(failures.append)
+    journal.revive_dead([1], RECEIVED).addErrback(failures.append)
+    assert [str(failure.check(OSError) and failure.value) for failure in failures] == ["[Errno 5] read failed"] * 2
+    assert journal._failed.counts() == {"h": [0, 3]}
+    journal._payloads._read = read
+    journal.close()
+    journal.read_dead().addErrback(failures.append)
+    assert "closed" in failures[2].getErrorMessage()
 
 
-def test_a_renamed_one_replaces_what_the_same_event_left_under_that_name(tmp_path: Path) -> None:
-    world = World(tmp_path)
+def test_a_renamed_one_replaces_what_the_same_event_left_under_that_name(world: World) -> None:
     journal = world.open()
     bury(world, journal, 2, "new")
     journal.drop_reader("new")
@@ -487,31 +458,28 @@ def test_a_renamed_one_replaces_what_the_same_event_left_under_that_name(tmp_pat
     journal.close()
 
 
-def test_a_file_that_could_not_be_written_anew_takes_no_room(tmp_path: Path) -> None:
+def test_a_file_that_could_not_be_written_anew_takes_no_room(world: World, faults: Faults) -> None:
     """Frames are written all the same, as long as there is some."""
-    with faulty_disk() as (disk, faults):
-        world = World(tmp_path, disk=disk)
-        journal = world.open()
-        bury(world, journal, 3)
-        faults.where, faults.fail_syncs = "meta", -1
-        bury(world, journal, 1, first=3)
-        assert journal.unwell
-        assert not list((tmp_path / "0").glob("meta-writing*"))
-        faults.fail_syncs = 0
-        wait(world, 3)
-        assert len(journal.dead()) == 4
-        journal.close()
+    journal = world.open()
+    bury(world, journal, 3)
+    faults.where, faults.fail_syncs = "meta", -1
+    bury(world, journal, 1, first=3)
+    assert journal.unwell
+    assert not list((world.folder / "0").glob("meta-writing*"))
+    faults.fail_syncs = 0
+    world.wait(3)
+    assert len(journal.dead()) == 4
+    journal.close()
 
 
-def test_what_is_retried_is_not_written_before_its_replay_is(tmp_path: Path) -> None:
+def test_what_is_retried_is_not_written_before_its_replay_is(world: World) -> None:
     """A crash between the two would leave parked events that nobody has: the record of the replay comes first."""
-    world = World(tmp_path)
     journal = world.open()
     bury(world, journal, 1, "h@replay-1")
     journal.drop_reader("h@replay-1")
     journal.reader("fast", 0)
     world.append(journal, *[b"x"] * 3000)
-    wait(world, 0.5)
+    world.wait(0.5)
     journal.commit_cursor("fast", 1500)
     journal.commit_cursor("fast", journal.committed)
     world.clock.advance(0.021)
@@ -523,17 +491,15 @@ def test_what_is_retried_is_not_written_before_its_replay_is(tmp_path: Path) -> 
     again.close()
 
 
-def test_a_file_that_could_not_be_written_says_nothing_of_the_payloads(tmp_path: Path) -> None:
+def test_a_file_that_could_not_be_written_says_nothing_of_the_payloads(world: World, faults: Faults) -> None:
     """Many attempts fail for want of a place to write to; then a read fails once: nothing is given up for that."""
-    with faulty_disk() as (disk, faults):
-        world = World(tmp_path, disk=disk)
-        journal = world.open()
-        bury(world, journal, 3)
-        faults.where, faults.fail_syncs = "meta", -1
-        bury(world, journal, 1, first=3)
-        wait(world, 10)
-        faults.where, faults.fail_syncs, faults.fail_reads = "meta.db", 0, 1
-        wait(world, 5)
-        assert journal.unwell is None
-        assert [one.event.id for _, one in journal.dead()] == ["B-0", "B-1", "B-2", "B-3"]
-        journal.close()
+    journal = world.open()
+    bury(world, journal, 3)
+    faults.where, faults.fail_syncs = "meta", -1
+    bury(world, journal, 1, first=3)
+    world.wait(10)
+    faults.where, faults.fail_syncs, faults.fail_reads = "meta.db", 0, 1
+    world.wait(5)
+    assert journal.unwell is None
+    assert [one.event.id for _, one in journal.dead()] == ["B-0", "B-1", "B-2", "B-3"]
+    journal.close()

@@ -494,9 +494,7 @@ def test_a_newer_format_is_refused(world: World, name: str) -> None:
     journal = world.open()
     world.append(journal, b"a")
     journal.close()
-    connection = apsw.Connection(str(world.folder / "0" / name))
-    connection.execute(f"PRAGMA user_version={FORMAT + 1}; PRAGMA application_id={APPLICATION + FORMAT + 1}")
-    connection.close()
+    world.tamper(name, f"PRAGMA user_version={FORMAT + 1}; PRAGMA application_id={APPLICATION + FORMAT + 1}")
     with pytest.raises(ValueError, match=f"format {FORMAT + 1}"):
         world.open()
 

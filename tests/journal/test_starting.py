@@ -121,9 +121,7 @@ def test_what_is_damaged_is_mended_on_a_full_disk(tmp_path: Path, monkeypatch: p
         journal.commit_cursor("h", 1, [parked("B-0")])
         world.clock.advance(0.3)
         world.crash(journal)
-        connection = apsw.Connection(str(tmp_path / "0" / "meta.db"))
-        connection.execute("UPDATE records SET crc = 0 WHERE kind = 'cursor'").fetchall()
-        connection.close()
+        world.tamper("meta.db", "UPDATE records SET crc = 0 WHERE kind = 'cursor'").fetchall()
         ballast = tmp_path / "0" / "ballast"
         assert ballast.exists()
         monkeypatch.setattr(Faults, "full", property(lambda self: ballast.exists()), raising=False)
@@ -141,9 +139,7 @@ def test_a_cursor_whose_very_kind_is_damaged_begins_with_the_oldest_frame(tmp_pa
     world.append(journal, b"a", b"b")
     journal.commit_cursor("h", 2)
     journal.close()
-    connection = apsw.Connection(str(tmp_path / "0" / "meta.db"))
-    connection.execute("UPDATE records SET crc = 0, kind = ? WHERE kind = 'cursor'", (kind,)).fetchall()
-    connection.close()
+    world.tamper("meta.db", "UPDATE records SET crc = 0, kind = ? WHERE kind = 'cursor'", kind).fetchall()
     journal = world.open()
     assert journal.reader("h").position == 0
     journal.close()

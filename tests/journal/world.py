@@ -6,6 +6,7 @@ import datetime as dt
 from pathlib import Path
 from typing import Any
 
+import apsw
 from twisted.internet.task import Clock
 
 from eventserver.event import Batch, size_of
@@ -51,6 +52,17 @@ class World:
         self.clock.advance(0.005)
         return position
 
+    def wait(self, seconds: float) -> None:
+        """Let time pass, in steps of a tenth of a second."""
+        for _ in range(int(seconds * 10)):
+            self.clock.advance(0.1)
+
+    def tamper(self, file: str, sql: str, *bindings: Any) -> None:
+        """Run SQL in one of the databases, behind the back of the journal."""
+        connection = apsw.Connection(str(self.folder / "0" / file))
+        connection.execute(sql, bindings).fetchall()
+        connection.close()
+
     def crash(self, journal: SqliteJournal) -> None:
         """The process is gone: nothing more is written, and the lock is free."""
         for call in list(self.clock.getDelayedCalls()):
@@ -75,6 +87,21 @@ def read_all(reader: Any, max_bytes: int = 1 << 20) -> list[Entry]:
     while entries := result_of(reader.read(max_bytes)):
         found += entries
     return found
+
+
+def read_patiently(world: World, reader: Any, max_bytes: int = 1 << 20) -> list[Entry]:
+    """Everything before a cursor; what the disk does not give at once is tried again."""
+    found: list[Entry] = []
+    while True:
+        waiting = reader.read(max_bytes)
+        if not isinstance(waiting, list):
+            entries: list[Entry] = []
+            waiting.addCallback(entries.extend)
+            world.wait(40)
+            waiting = entries
+        if not waiting:
+            return found
+        found += waiting
 
 
 def result_of(value: Any) -> Any:

@@ -1,23 +1,16 @@
-"""Replay: history again, through today's decoders, behind what is new, until it is done or somebody ends it."""
+"""Replay: history again, through today's decoders, in order and throttled, until it is done or somebody ends it."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import fail
 
-from eventserver.errors import PartialFailure, PermanentFailure, TemporaryFailure
+from eventserver.errors import PartialFailure, PermanentFailure
 from eventserver.replaying import ReplayError, ReplayRequest
 from eventserver.steps import Pipeline
 from tests.replaying.history import Keeper, World, ask
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
 
 
 def test_history_comes_again_in_order_with_the_same_ids_and_is_named(world: World) -> None:
@@ -171,6 +164,21 @@ def test_the_rate_bounds_the_events_a_second(world: World) -> None:
     assert record.state == "done"
 
 
+def test_a_full_journal_moves_a_replay_on_and_counts_it(world: World) -> None:
+    world.add(Keeper())
+    for text in "abc":
+        world.put(text)
+    record = world.begin(rate=0.1)
+    size = world.journal.size
+    assert size, "the cursor of the replay holds what it has not passed"
+    # What is in the loop's hands is not lost by that; the batch behind it is.
+    assert world.intake._expire_oldest()
+    assert world.intake._expire_oldest()
+    assert world.journal.size < size
+    world.run(30)
+    assert (record.state, record.expired) == ("done", 1)
+
+
 def test_it_can_be_cancelled_and_its_cursor_goes(world: World) -> None:
     handler = Keeper()
     world.add(handler)
@@ -189,107 +197,6 @@ def test_it_can_be_cancelled_and_its_cursor_goes(world: World) -> None:
     with pytest.raises(ReplayError, match="has ended"):
         world.replays.cancel(record.id)
     assert world.clock.getDelayedCalls() == []
-
-
-def test_a_replay_survives_a_restart_and_goes_on_where_it_was(world: World) -> None:
-    handler = Keeper()
-    world.add(handler)
-    world.put(*map(str, range(50)))
-    world.begin(rate=10, match="message != '49'")
-    world.run(2)
-    done = len(handler.done) - 50
-    assert 10 < done < 30
-    world = world.restart()
-    handler = Keeper()
-    world.add(handler)
-    world.replays.start()
-    world.run(10)
-    assert handler.done == [str(n) for n in range(done, 49)]
-    [record] = world.replays.all()
-    assert (record.state, record.match, record.rate) == ("done", "message != '49'", 10)
-    assert [cursor.name for cursor in world.journal.cursors()] == ["h"]
-
-
-def test_a_stop_keeps_what_was_counted(world: World) -> None:
-    world.add(Keeper())
-    world.put(*map(str, range(50)))
-    world.begin(rate=10)
-    world.run(2)
-    world.replays.stop()
-    counted = world.replays.get("1").delivered
-    assert counted
-    world = world.restart()
-    world.add(Keeper())
-    world.replays.start()
-    world.run(10)
-    assert world.replays.get("1").delivered == 50
-
-
-def test_a_cursor_that_was_left_behind_does_not_begin_anew(world: World) -> None:
-    """Killed between the record and the cursor."""
-    world.add(Keeper())
-    world.put("a")
-    world.begin()
-    world.run(2)
-    world.journal.kept.cursors["h@replay-1"] = 0
-    world = world.restart()
-    handler = Keeper()
-    world.add(handler)
-    world.replays.start()
-    world.run(2)
-    assert handler.done == []
-    assert [cursor.name for cursor in world.journal.cursors()] == ["h"]
-
-
-def test_one_whose_cursor_was_dropped_meanwhile_does_not_begin_anew(world: World) -> None:
-    world.add(Keeper())
-    world.put(*map(str, range(50)))
-    world.begin(rate=10)
-    world.run(1)
-    world = world.restart()
-    world.journal.drop_cursor("h@replay-1")
-    handler = Keeper()
-    world.add(handler)
-    world.replays.start()
-    world.run(2)
-    assert handler.done == []
-    assert world.replays.get("1").state == "cancelled"
-
-
-def test_one_whose_cursor_never_reached_the_disk_begins_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.add(Keeper())
-    world.put("a", "b")
-    monkeypatch.setattr(world.journal, "flush", Deferred)
-    world.begin(rate=1)
-    world = world.restart()
-    world.journal.drop_cursor("h@replay-1")
-    handler = Keeper()
-    world.add(handler)
-    world.replays.start()
-    world.run(5)
-    assert handler.done == ["a", "b"]
-
-
-def test_one_whose_handler_is_gone_waits_for_it_and_can_be_cancelled(world: World) -> None:
-    world.add(Keeper())
-    world.put(*map(str, range(50)))
-    world.begin(rate=10)
-    world.run(1)
-    world = world.restart()
-    world.replays.start()
-    world.run(1)
-    assert world.replays.get("1").state == "running"
-    assert "h@replay-1" in [cursor.name for cursor in world.journal.cursors()]
-    world.replays.cancel("1")
-    assert "h@replay-1" not in [cursor.name for cursor in world.journal.cursors()]
-
-
-def test_a_file_that_cannot_be_read_holds_up_nothing(world: World) -> None:
-    (world.folder / "replays.json").write_text("{")
-    world.add(Keeper())
-    world.replays.start()
-    assert world.replays.all() == []
-    assert (world.folder / "replays.unreadable").read_text() == "{"
 
 
 def test_only_one_replay_a_handler_at_a_time(world: World) -> None:
@@ -324,156 +231,6 @@ def test_what_is_wrong_with_a_request_is_said(world: World, request_: ReplayRequ
     assert world.replays.all() == []
 
 
-# Failures
-
-
-def test_what_fails_is_retried_and_becomes_a_dead_letter_of_the_replay(world: World) -> None:
-    handler = Keeper()
-    live = world.add(handler)
-    world.put("a", "bad", "c")
-    handler.bad = {"bad": ValueError("it is bad")}
-    record = world.begin()
-    world.run(20)
-    assert (record.state, record.delivered, record.dead_lettered) == ("done", 2, 1)
-    [(_, dead)] = world.journal.dead()
-    assert (dead.handler, dead.event.message, dead.attempts) == ("h@replay-1", "bad", 2)
-    assert live.counters.dead_lettered == 0
-
-
-def test_a_dead_letter_of_a_replay_that_has_ended_can_be_tried_again(world: World) -> None:
-    handler = Keeper()
-    world.add(handler)
-    world.put("bad")
-    handler.bad = {"bad": PermanentFailure("no")}
-    world.begin()
-    world.run(2)
-    [(number, _)] = world.journal.dead()
-    handler.bad = {}
-    handler.done.clear()
-    assert world.replays.take_back(world.journal.retry_dead([number], world.now())) == []
-    world.run(3)
-    assert handler.done == ["bad"]
-    assert world.journal.dead() == []
-    assert world.replays.get("1").state == "done"
-    assert [cursor.name for cursor in world.journal.cursors()] == ["h"]
-
-
-def test_a_replay_that_is_opened_again_shows_what_it_was_about(world: World) -> None:
-    """Its range and its place are those of the time when it ran, before, while and after its dead letters are tried."""
-    handler = Keeper()
-    world.add(handler)
-    world.put("a", "bad", "c", "d")
-    handler.bad = {"bad": PermanentFailure("no")}
-    record = world.begin(since=1, to=3)
-    world.run(2)
-    assert (record.start, record.end, world.replays.position(record)) == (1, 3, 3)
-    world.put("new")
-    handler.bad = {"bad": TemporaryFailure("not yet")}
-    assert world.replays.take_back(world.journal.retry_dead([1], world.now())) == []
-    world.run(0.1)
-    assert (record.state, record.start, record.end, world.replays.position(record)) == ("running", 1, 3, 3)
-    world = world.restart()
-    handler = Keeper()
-    world.add(handler)
-    world.replays.start()
-    world.run(20)
-    record = world.replays.get("1")
-    assert handler.done == ["bad"]
-    assert (record.state, record.start, record.end, world.replays.position(record)) == ("done", 1, 3, 3)
-
-
-def test_a_cancelled_replay_shows_how_far_it_came(world: World) -> None:
-    world.add(Keeper())
-    world.put(*map(str, range(50)))
-    record = world.begin(rate=10)
-    world.run(2)
-    reached = world.replays.position(record)
-    assert 10 < reached < 40
-    world.replays.cancel("1")
-    assert world.replays.position(record) == reached
-    world = world.restart()
-    assert world.replays.start() is None
-    assert world.replays.position(world.replays.get("1")) == reached
-
-
-def test_a_dead_letter_of_the_handler_itself_is_tried_at_once_and_the_sums_hold(world: World) -> None:
-    handler = Keeper(bad={"bad": PermanentFailure("no")})
-    live = world.add(handler)
-    world.put("a")
-    world.put("bad")
-    [(number, _)] = world.journal.dead()
-    handler.bad = {}
-    assert world.replays.take_back(world.journal.retry_dead([number], world.now())) == []
-    assert handler.done == ["a", "bad"]
-    assert live.counters.balanced()
-    assert live.counters.parked == 0
-    assert world.journal.parked("h") == []
-
-
-def test_dead_letters_of_a_replay_wait_for_the_one_that_runs(world: World) -> None:
-    handler = Keeper()
-    world.add(handler)
-    world.put("bad", *map(str, range(20)))
-    handler.bad = {"bad": PermanentFailure("no")}
-    world.begin(to=1)
-    world.run(2)
-    handler.bad = {}
-    handler.done.clear()
-    world.begin(since=1, rate=10)
-    assert world.replays.take_back(world.journal.retry_dead([1], world.now())) == []
-    world.run(1)
-    assert "bad" not in handler.done
-    world.run(5)
-    assert handler.done[-1] == "bad"
-    assert [record.state for record in world.replays.all()] == ["done", "done"]
-
-
-def test_they_wait_over_a_restart_too(world: World) -> None:
-    handler = Keeper()
-    world.add(handler)
-    world.put("bad", *map(str, range(20)))
-    handler.bad = {"bad": PermanentFailure("no")}
-    world.begin(to=1)
-    world.run(2)
-    world.begin(since=1, rate=10)
-    world.replays.take_back(world.journal.retry_dead([1], world.now()))
-    world = world.restart()
-    handler = Keeper()
-    world.add(handler)
-    world.replays.start()
-    world.run(10)
-    # The first one was handed over before.
-    assert handler.done == ["bad", *map(str, range(1, 20))]
-    assert world.journal.parked("h@replay-1") == []
-    assert [record.state for record in world.replays.all()] == ["done", "done"]
-
-
-def test_who_is_not_there_to_try_a_dead_letter_is_named(world: World) -> None:
-    handler = Keeper(bad={"bad": PermanentFailure("no")})
-    world.add(handler)
-    world.put("bad")
-    world = world.restart()
-    assert world.replays.take_back(world.journal.retry_dead([1], world.now())) == ["h"]
-
-
-def test_a_full_journal_moves_a_replay_on_and_counts_it(world: World) -> None:
-    world.add(Keeper())
-    for text in "abc":
-        world.put(text)
-    record = world.begin(rate=0.1)
-    size = world.journal.size
-    assert size, "the cursor of the replay holds what it has not passed"
-    # What is in the loop's hands is not lost by that; the batch behind it is.
-    assert world.intake._expire_oldest()
-    assert world.intake._expire_oldest()
-    assert world.journal.size < size
-    world.run(30)
-    assert (record.state, record.expired) == ("done", 1)
-
-
-# Dry run
-
-
 def counted(world: World, **named: Any) -> dict[str, Any]:
     result = world.result(world.replays.count(ask(**named)))
     return {key: getattr(result, key) for key in ("frames", "delivered", "filtered", "complete", "next")}
@@ -492,164 +249,3 @@ def test_a_dry_run_counts_and_calls_nobody(world: World, wants: Any) -> None:
     assert handler.items == []
     assert world.replays.all() == []
     assert [cursor.name for cursor in world.journal.cursors()] == ["h"]
-
-
-def test_the_file_is_small_plain_json(world: World) -> None:
-    world.add(Keeper())
-    world.put("a")
-    for _ in range(30):
-        world.begin()
-        world.run(2)
-    kept = json.loads((world.folder / "replays.json").read_text())
-    assert kept["next"] == 31
-    assert [one["id"] for one in kept["replays"]] == [str(n) for n in range(11, 31)]
-
-
-# Turns
-
-
-def test_live_events_go_first_and_no_two_calls_overlap(world: World) -> None:
-    """While a replay's call waits, a live pile waits for its end, and comes before the replay's next one."""
-    calls: list[tuple[list[str], Deferred[None]]] = []
-
-    class Slow(Keeper):
-        def handle(self, pile: list[Any]) -> Any:
-            waits: Deferred[None] = Deferred()
-            calls.append((self.texts(pile), waits))
-            return waits
-
-    world.add(Slow(), max_events=1)
-    for text in "ab":
-        world.put(text)
-        calls.pop()[1].callback(None)
-    world.begin()
-    assert [texts for texts, _ in calls] == [["a"]]
-    world.put("new")
-    world.run(1)
-    assert [texts for texts, _ in calls] == [["a"]], "a live pile waits for the call that runs"
-    calls.pop()[1].callback(None)
-    assert [texts for texts, _ in calls] == [["new"]]
-    world.run(1)
-    assert [texts for texts, _ in calls] == [["new"]]
-    calls.pop()[1].callback(None)
-    world.run(1)
-    assert [texts for texts, _ in calls] == [["b"]]
-    calls.pop()[1].callback(None)
-    world.run(2)
-    assert world.replays.get("1").state == "done"
-
-
-def test_a_busy_handler_does_not_starve_a_replay(world: World) -> None:
-    calls: list[tuple[list[str], Deferred[None]]] = []
-
-    class Slow(Keeper):
-        def handle(self, pile: list[Any]) -> Any:
-            waits: Deferred[None] = Deferred()
-            calls.append((self.texts(pile), waits))
-            return waits
-
-    world.add(Slow(), max_events=1)
-    world.put("old")
-    calls.pop()[1].callback(None)
-    world.put(*["new"] * 100)
-    world.begin(to=1)
-    seen = []
-    for _ in range(40):
-        world.clock.advance(0.02)
-        [(texts, waits)] = calls
-        calls.clear()
-        seen += texts
-        waits.callback(None)
-    assert "old" in seen[:10]
-    assert seen.count("old") == 1
-
-
-def test_a_quick_handler_is_done_with_what_is_new_before_the_replay_goes_on(world: World) -> None:
-    """Calls that return at once take turns of the reactor: the live loop's come first."""
-
-    class Busy(Keeper):
-        def handle(self, pile: list[Any]) -> Any:
-            # It takes its time; so every call is one turn.
-            world.clock.rightNow += 0.02
-            return super().handle(pile)
-
-    handler = Busy()
-    world.add(handler, max_events=1)
-    world.put("old 1", "old 2", "old 3")
-    world.run(1)
-    handler.done.clear()
-    world.journal.hold = True
-    for n in range(4):
-        world.put(f"new {n}")
-    world.begin(to=3)
-    assert handler.done == ["old 1"]
-    world.journal.commit()
-    world.run(1)
-    assert handler.done == ["old 1", "new 0", "new 1", "new 2", "new 3", "old 2", "old 3"]
-
-
-def test_while_the_destination_is_unwell_only_the_live_loop_tries_it(world: World) -> None:
-    handler = Keeper()
-    world.add(handler)
-    world.put("old")
-    handler.plan = [ConnectionError("gone")] * 3
-    world.put("new")
-    world.begin(to=1)
-    world.run(0.9)
-    assert handler.piles == [["old"], ["new"]]
-    world.run(30)
-    assert handler.done == ["old", "new", "old"]
-
-
-def test_a_call_that_was_under_way_before_the_replay_is_waited_for(world: World) -> None:
-    waits: Deferred[None] = Deferred()
-    handler = Keeper(None, waits)
-    world.add(handler)
-    world.put("a")
-    world.put("b")
-    world.begin(to=1)
-    world.run(2)
-    assert handler.piles == [["a"], ["b"]]
-    waits.callback(None)
-    world.run(2)
-    assert handler.piles == [["a"], ["b"], ["a"]]
-
-
-def test_lanes_of_one_pile_do_overlap_with_each_other(world: World) -> None:
-    running: list[Deferred[None]] = []
-
-    class Slow(Keeper):
-        def handle(self, pile: list[Any]) -> Any:
-            super().handle(pile)
-            running.append(Deferred())
-            return running[-1]
-
-    handler = Slow()
-    world.add(handler, concurrency=4)
-    world.put("a", "b")
-    while running:
-        running.pop().callback(None)
-    world.begin()
-    world.run(1)
-    while running:
-        running.pop().callback(None)
-    world.run(2)
-    assert handler.done == ["a", "b", "a", "b"]
-
-
-def test_a_cancelled_call_that_does_not_end_keeps_the_live_loop_out(world: World) -> None:
-    stuck: Deferred[None] = Deferred(canceller=lambda _: None)
-    stuck.cancel = lambda: None  # type: ignore[method-assign]
-    handler = Keeper(None, stuck)
-    world.add(handler)
-    world.put("a")
-    record = world.begin()
-    world.replays.cancel(record.id)
-    world.put("new")
-    world.run(1)
-    assert handler.piles == [["a"], ["a"]]
-    with pytest.raises(ReplayError, match="is running"):
-        world.begin()
-    stuck.callback(None)
-    assert handler.piles == [["a"], ["a"], ["new"]]
-    world.begin()
