@@ -21,6 +21,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from benchmarks import payloads
 from benchmarks.payloads import Payload
 from eventserver import building
+from eventserver.blocks import Lines
 from eventserver.decoders.json import JsonDecoder
 from eventserver.decoders.syslog import SyslogDecoder
 from eventserver.decoders.text import TextDecoder
@@ -29,7 +30,7 @@ from eventserver.event import Batch, Event, with_raw
 from eventserver.framing.auto import AutoFramer
 from eventserver.framing.counted import OctetFramer
 from eventserver.framing.lines import LinesFramer
-from eventserver.interfaces import IJsonLines
+from eventserver.interfaces import IJsonLines, ILines
 from eventserver.settings import Settings, from_mapping
 from eventserver.steps import Pipeline
 from eventserver.ulid import Ulids
@@ -105,7 +106,7 @@ def reads_of(payload: Payload) -> tuple[bytes, list[bytes]]:
 _new_id = Ulids(time.time_ns, secrets.randbits)
 
 
-def batch_of(frames: list[bytes]) -> Batch:
+def batch_of(frames: Sequence[bytes]) -> Batch:
     """A batch as a stream listener makes it."""
     return Batch(
         id=_new_id(),
@@ -125,20 +126,21 @@ def in_turn(name: str, events: int, call: Callable[[Any], object], inputs: Seque
 
 def _frame(name: str, framer: Any, payload: Payload) -> Stage:
     head, reads = reads_of(payload)
-    framer.feed(head)
-    counts = {len(framer.feed(data)) for data in reads}
+    feed = framer.lines if ILines.providedBy(framer) else framer.feed
+    feed(head)
+    counts = {len(feed(data)) for data in reads}
     assert counts == {len(lines_of(payload, 0))}, counts
-    return in_turn(f"frame {name}", counts.pop(), framer.feed, reads)
+    return in_turn(f"frame {name}", counts.pop(), feed, reads)
 
 
 def decoding(name: str, decoder: Any, payload: Payload) -> Iterator[Stage]:
-    """A decoder, and its short cut to JSON where it has one."""
-    batches = [batch_of(lines_of(payload, read)) for read in range(READS)]
-    count = len(batches[0].frames)
-    yield in_turn(f"decode {name}", count, decoder.decode, batches)
+    """A decoder, and its short cut to JSON where it has one; both cut the lines if they need them cut."""
+    blocks = [b"".join([line + b"\n" for line in lines_of(payload, read)]) for read in range(READS)]
+    count = len(Lines(blocks[0]))
+    yield in_turn(f"decode {name}", count, lambda block: decoder.decode(batch_of(Lines(block))), blocks)
     if IJsonLines.providedBy(decoder):
-        assert decoder.json_lines(batches[0]) is not None
-        yield in_turn(f"json_lines {name}", count, decoder.json_lines, batches)
+        assert decoder.json_lines(batch_of(Lines(blocks[0]))) is not None
+        yield in_turn(f"json_lines {name}", count, lambda block: decoder.json_lines(batch_of(Lines(block))), blocks)
 
 
 def handle(event: Event) -> None:

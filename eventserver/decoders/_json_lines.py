@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from io import BytesIO
 
 import msgspec
 
@@ -40,15 +41,30 @@ def escaped(texts: Sequence[bytes]) -> Sequence[bytes] | None:
 
     One call of the codec and one of the encoder for all of them; texts that need no escapes are given back.
     """
+    block = _BETWEEN.join(texts)
+    written = _escaped(block)
+    if written is None or len(written) == len(block):
+        return None if written is None else texts
+    found = written.split(_BETWEEN)
+    return found if len(found) == len(texts) else None
+
+
+def escaped_with(texts: Sequence[bytes], end: bytes) -> list[bytes] | None:
+    """As `escaped`, but behind each text stands `end`, whose one LF is its last byte."""
     block = texts.block[:-1].replace(b"\n", _BETWEEN) if isinstance(texts, Lines) else _BETWEEN.join(texts)
+    written = _escaped(block)
+    if written is None:
+        return None
+    found = BytesIO(written.replace(_BETWEEN, end) + end).readlines()
+    return found if len(found) == len(texts) else None
+
+
+def _escaped(block: bytes) -> bytes | None:
+    """A text, of UTF-8, as it stands inside the quotes of JSON."""
     try:
-        written = to_json(block.decode())
+        return to_json(block.decode())[1:-1]
     except UnicodeDecodeError:
         return None
-    if len(written) == len(block) + 2:
-        return texts
-    found = written[1:-1].split(_BETWEEN)
-    return found if len(found) == len(texts) else None
 
 
 def same_for_all(batch: Batch, kind: str) -> tuple[bytes, Column, bytes]:

@@ -9,7 +9,7 @@ from typing import Annotated
 from zope.interface import alsoProvides, implementer
 
 from eventserver.decoders._common import NO_FIELDS, DecoderOptions, contexts, events_of, peers, suffixes
-from eventserver.decoders._json_lines import escaped, numbers, same_for_all, source_of, to_json, weave
+from eventserver.decoders._json_lines import escaped_with, numbers, same_for_all, source_of, to_json, weave
 from eventserver.decoders._texts import Texts, encoding_problem
 from eventserver.event import Batch, Event, with_raw
 from eventserver.interfaces import IDecoder, IJsonLines
@@ -65,14 +65,14 @@ class TextDecoder:
             return None
         if len(batch.frames) == 1:
             return self._json_line(batch)
-        texts = escaped(batch.frames)
+        before_time, behind_time, end = same_for_all(batch, self._type)
+        texts = escaped_with(batch.frames, b'","fields":{}' + end)
         if texts is None:
             return None
-        before_time, behind_time, end = same_for_all(batch, self._type)
         time = before_time + to_json(batch.received)
         columns = (time + behind_time,) if isinstance(behind_time, bytes) else (time, behind_time)
         start = f'{{"id":"{batch.id}-'.encode()
-        return weave(len(texts), start, numbers(batch), *columns, texts, b'","fields":{}' + end)
+        return weave(len(texts), start, numbers(batch), *columns, texts)
 
     def _json_line(self, batch: Batch) -> bytes | None:
         """What `json_lines` gives for a single frame, as most batches of a server that is not busy are."""
