@@ -353,6 +353,7 @@ class EventServer(MultiService):
                     IReopen(delivery.handler).reopen()
                 except Exception:
                     _log.failure("handler {name} could not open its files again", name=delivery.name)
+            # Not before: its own files may be what it waits for.
             delivery.hurry()
         if self._parts.replays is not None:
             self._parts.replays.hurry()

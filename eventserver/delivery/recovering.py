@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from eventserver.counters import HandlerCounters
 from eventserver.delivery.failing import Failures, count_of, id_of, singles
@@ -56,6 +57,10 @@ class Recovering(Standing):
     @abstractmethod
     def _take(self) -> Pile | None:
         """The next pile."""
+
+    @abstractmethod
+    def _not_made(self, failure: Failure) -> None:
+        """What comes next could not be made ready for the handler."""
 
     def _settle(self, items: list[Any], error: BaseException | None, attempt: Attempt | None) -> None:
         failures = self._failures
@@ -141,11 +146,19 @@ class Recovering(Standing):
             failures.waiting = probing.end()
             self._wait(failures.delay())
 
+    def _further(self) -> Pile | None:
+        try:
+            return self._take()
+        except Exception:
+            # A step or a decoder of somebody's: what waits is still ours, and is tried without what comes then.
+            self._not_made(Failure())
+            return None
+
     def _newer(self) -> list[Any]:
         """What has come since, up to a bound; the pile grows by it."""
         pile, found = self._pile, []
         furthest = FURTHEST * self._settings.max_events
-        while pile is not None and len(pile.items) < furthest and (further := self._take()) is not None:
+        while pile is not None and len(pile.items) < furthest and (further := self._further()) is not None:
             # Whatever lies between has expired meanwhile, and is counted as that.
             pile.start += further.start - pile.end
             pile.end = further.end

@@ -342,7 +342,7 @@ class Replays:
         running = self._running.get(id)
         # Not now: this is called in the middle of a step of its loop.
         if running is not None and running.timer is not None and running.delivery.position >= running.record.last:
-            _cancel(running.timer)
+            running.cancel_timer()
             running.timer = self._reactor.callLater(0, self._look, id)
 
     def _look(self, id: str) -> None:
@@ -375,7 +375,7 @@ class Replays:
         self._write()
 
     def _halt(self, running: Running) -> None:
-        _cancel(running.timer)
+        running.cancel_timer()
         name = running.record.handler
         running.delivery.stop()
         self._intake.remove_consumer(running.delivery.name)
@@ -396,8 +396,3 @@ class Replays:
             self._file.write()
         except OSError as error:
             _log.error("what replays there are could not be written down: {error}", error=str(error))
-
-
-def _cancel(timer: Any) -> None:
-    if timer is not None and timer.active():
-        timer.cancel()

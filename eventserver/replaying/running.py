@@ -40,6 +40,11 @@ class Running:
             expired=counters.expired,
         )
 
+    def cancel_timer(self) -> None:
+        """Look no more at whether it is done."""
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
+
     def update(self) -> None:
         """Note in the record what it has counted."""
         record, before, found = self.record, self.before, self.outcomes()

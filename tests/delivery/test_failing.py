@@ -221,6 +221,34 @@ def test_many_bad_events_in_a_row_stop_the_good_ones_behind_them_only_for_a_whil
     assert delivery.position == 700
 
 
+def test_what_waits_is_not_lost_when_nothing_newer_can_be_made_to_try(world: World) -> None:
+    """The newest events are tried first: a step that raises for one of them must not cost those that wait."""
+    ill = [True]
+
+    def step(events: Any) -> Any:
+        if ill and any(event.message == "poison" for event in events):
+            raise RuntimeError("no such field")
+        return list(events)
+
+    recorder = Recorder(bad={f"bad{number}": ValueError("down") for number in range(120)})
+    delivery = world.add(recorder, select=step)
+    world.put(*recorder.bad)
+    settle(world)
+    world.put("good", "poison")
+    for _ in range(10):
+        world.clock.advance(1)
+        settle(world)
+    assert delivery.position < 120
+    assert recorder.done == []
+    ill.clear()
+    recorder.bad.clear()
+    for _ in range(10):
+        world.clock.advance(60)
+        settle(world)
+    assert sorted(recorder.done) == sorted([*(f"bad{number}" for number in range(120)), "good", "poison"])
+    assert delivery.position == 122
+
+
 def test_bad_events_between_good_ones_do_not_make_the_destination_unwell(world: World) -> None:
     class Partial(Recorder):
         def handle(self, pile: list[Any]) -> None:

@@ -172,8 +172,10 @@ class Run:
     def live(self) -> None:
         """Traffic and time, while handlers go up and down."""
         for _ in range(self.dice.choice([10, 40])):
-            for moody, _delivery in self.handlers:
+            for moody, delivery in self.handlers:
                 moody.down ^= self.dice.random() < 0.1
+                if self.dice.random() < 0.1:
+                    delivery.hurry()
             if self.dice.random() < 0.7 and not self.listener.paused:
                 self.put()
             else:
