@@ -170,7 +170,8 @@ class IIntake(Interface):
 
         In the order of positions, all that a group commit or a cursor's move settles in one pass; for what is settled
         already, before `watch` returns. `handlers` narrows `delivered` to some handlers; without it, those configured
-        when the batch was put, less those with `required_for_ack = false`.
+        when the batch was put, less those with `required_for_ack = false`. Names of handlers that are not there, or no
+        longer, count as settled.
         """
 
 

@@ -21,6 +21,8 @@ from eventserver.options import Doc, Size
 #: Larger writes go to a thread; so do all after one that took longer than `_SLOW` seconds, until one is quick again.
 _SMALL = 1024 * 1024
 _SLOW = 0.010
+#: Seconds for which a file that was there is taken to be there, without `sync`.
+_LOOK = 1.0
 
 
 @implementer(IHandler, IReopen)
@@ -29,8 +31,9 @@ class FileHandler:
 
     To return is to say: written, and with `sync` on the disk (one fdatasync a file for each pile). A full or failing
     disk is a temporary failure: what the pile has written is taken back, and it comes again. Files are opened again on
-    SIGHUP, so logrotate may move them; with `sync`, one that was deleted is made anew at once. Folders are made with
-    mode 0750. Symbolic links below the folder that comes before the template's first place are not followed.
+    SIGHUP, so logrotate may move them; one that was deleted is made anew, with `sync` at once, else within a second.
+    Folders are made with mode 0750. Symbolic links below the folder that comes before the template's first place are not
+    followed.
 
     Events go to the file `overflow` in that folder if theirs would be one new file too many in this minute, or
     something that is not a file has its name.
@@ -92,6 +95,7 @@ class FileHandler:
         self._thread = OneThread(context)
         self._slow = False
         self._reopen = False
+        self._look_at = 0.0
         self._overflowed = 0
 
     @property
@@ -123,7 +127,10 @@ class FileHandler:
             size = len(data)
             if size <= _SMALL and not self._slow and not self._reopen and self._thread.idle:
                 before = self._seconds()
-                if self._files.append_now(self._literal, data):
+                if before >= self._look_at:
+                    # The longer way looks whether somebody has deleted the file.
+                    self._look_at = before + _LOOK
+                elif self._files.append_now(self._literal, data):
                     self._slow = self._seconds() - before > _SLOW
                     return None
             parts = {self._literal: data}

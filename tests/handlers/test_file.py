@@ -490,6 +490,18 @@ class TestReopen:
         done(handler.handle([batch]))
         assert found.read_bytes() == b"one\none\n"
 
+    def test_a_deleted_file_is_made_anew_within_a_second(self, make: Make, tmp_path: Path) -> None:
+        """Where nobody was promised more: what is written until it is noticed is gone with the file."""
+        reactor = FakeReactor()
+        handler = make("out.log", reactor, format="raw")
+        handler.handle([make_batch(b"one")])
+        (tmp_path / "out.log").unlink()
+        handler.handle([make_batch(b"gone")])
+        reactor.advance(1.0)
+        assert handler.handle([make_batch(b"two")]) is None
+        assert handler.handle([make_batch(b"three")]) is None
+        assert (tmp_path / "out.log").read_bytes() == b"two\nthree\n"
+
     def test_a_deleted_overflow_is_made_anew(self, make: Make, tmp_path: Path) -> None:
         handler = make("{listener}.jsonl", sync=True, format="raw", max_new_files_per_minute=1)
         done(handler.handle([make_batch(b"one")]))
