@@ -32,7 +32,7 @@ class FileHandler:
     To return is to say: written, and with `sync` on the disk (one fdatasync a file for each pile). A full or failing
     disk is a temporary failure: what the pile has written is taken back, and it comes again. Files are opened again on
     SIGHUP, so logrotate may move them; one that was deleted is made anew, with `sync` at once, else within a second.
-    Folders are made with mode 0750. Symbolic links below the folder that comes before the template's first place are not
+    Folders are made with mode 0750. Symbolic links below the folder that comes before the first place are not
     followed.
 
     Events go to the file `overflow` in that folder if theirs would be one new file too many in this minute, or

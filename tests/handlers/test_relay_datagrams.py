@@ -14,8 +14,11 @@ from twisted.internet.task import Clock
 
 from eventserver.errors import PartialFailure, PermanentFailure, TemporaryFailure
 from eventserver.handlers import _datagrams
+from eventserver.handlers.relay import RelayHandler
 from tests.handlers.fakes import FakeReactor, Log, make_event, make_events
 from tests.handlers.relayworld import deliver, make, results_of
+
+Unread = tuple[RelayHandler, FakeReactor, socket.socket]
 
 
 class TestDatagrams:
@@ -27,6 +30,17 @@ class TestDatagrams:
             receiver.bind(("127.0.0.1", 0))
             receiver.settimeout(60)
             yield receiver
+
+    @pytest.fixture
+    def unread(self, tmp_path: Path) -> Iterator[Unread]:
+        """A handler, its reactor, and a peer with a queue that gets full: it reads when the test does."""
+        path, reactor = str(tmp_path / "socket"), FakeReactor()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+            receiver.bind(path)
+            handler = make(f"unix-datagram:{path}", reactor)
+            handler.start()
+            yield handler, reactor, receiver
+            handler.stop()
 
     def test_each_event_is_a_datagram_without_framing(self, receiver: socket.socket) -> None:
         handler = make(f"udp:127.0.0.1:{receiver.getsockname()[1]}")
@@ -75,66 +89,51 @@ class TestDatagrams:
         assert len(receiver.recv(70_000)) == _datagrams.MAX_DATAGRAM
         handler.stop()
 
-    def test_a_full_queue_is_waited_for(self, tmp_path: Path) -> None:
+    def test_a_full_queue_is_waited_for(self, unread: Unread) -> None:
         """Nothing is lost, and nothing is sent twice; after a while without progress the rest comes again."""
-        path, reactor = str(tmp_path / "socket"), FakeReactor()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-            receiver.bind(path)
-            receiver.setblocking(False)
-            handler = make(f"unix-datagram:{path}", reactor)
-            handler.start()
-            events = make_events(3000)
-            sent = results_of(handler.handle(events))
-            assert sent == []
-            received = [receiver.recv(100)]
-            reactor.advance(0.01)
-            for _ in range(100):
-                reactor.advance(0.3)
-            assert isinstance(sent[0], PartialFailure)
-            while True:
-                try:
-                    received.append(receiver.recv(100))
-                except BlockingIOError:
-                    break
-            waiting = set(sent[0].errors)
-            assert received == [event.message.encode() for event in events if event.id not in waiting]
-            assert len(received) + len(waiting) == 3000
-            assert all(isinstance(error, TemporaryFailure) for error in sent[0].errors.values())
-            assert next(iter(sent[0].errors.values())).retry_after == 0.5  # type: ignore[attr-defined]
-            handler.stop()
+        handler, reactor, receiver = unread
+        receiver.setblocking(False)
+        events = make_events(3000)
+        sent = results_of(handler.handle(events))
+        assert sent == []
+        received = [receiver.recv(100)]
+        reactor.advance(0.01)
+        for _ in range(100):
+            reactor.advance(0.3)
+        assert isinstance(sent[0], PartialFailure)
+        while True:
+            try:
+                received.append(receiver.recv(100))
+            except BlockingIOError:
+                break
+        waiting = set(sent[0].errors)
+        assert received == [event.message.encode() for event in events if event.id not in waiting]
+        assert len(received) + len(waiting) == 3000
+        assert all(isinstance(error, TemporaryFailure) for error in sent[0].errors.values())
+        assert next(iter(sent[0].errors.values())).retry_after == 0.5  # type: ignore[attr-defined]
 
-    def test_a_cancelled_pile_names_what_was_not_sent(self, tmp_path: Path) -> None:
-        path, reactor = str(tmp_path / "socket"), FakeReactor()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-            receiver.bind(path)
-            handler = make(f"unix-datagram:{path}", reactor)
-            handler.start()
-            sending = handler.handle(make_events(3000))
-            assert sending is not None
-            sending.cancel()
-            [error] = results_of(sending)
-            assert isinstance(error, PartialFailure)
-            assert "01BATCH-2999" in error.errors
-            assert "01BATCH-0" not in error.errors
-            assert not reactor.getDelayedCalls()
-            handler.stop()
+    def test_a_cancelled_pile_names_what_was_not_sent(self, unread: Unread) -> None:
+        handler, reactor, _ = unread
+        sending = handler.handle(make_events(3000))
+        assert sending is not None
+        sending.cancel()
+        [error] = results_of(sending)
+        assert isinstance(error, PartialFailure)
+        assert "01BATCH-2999" in error.errors
+        assert "01BATCH-0" not in error.errors
+        assert not reactor.getDelayedCalls()
 
-    def test_a_long_wait_can_be_cancelled(self, tmp_path: Path) -> None:
+    def test_a_long_wait_can_be_cancelled(self, unread: Unread) -> None:
         """However often the socket was looked at meanwhile."""
-        path, reactor = str(tmp_path / "socket"), FakeReactor()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-            receiver.bind(path)
-            handler = make(f"unix-datagram:{path}", reactor)
-            handler.start()
-            sending = handler.handle(make_events(3000))
-            assert sending is not None
-            reactor.pump([0.005] * 3500)
-            sending.cancel()
-            [error] = results_of(sending)
-            assert isinstance(error, PartialFailure)
-            assert str(error.errors["01BATCH-2999"]) == "the call was cancelled"
-            assert not reactor.getDelayedCalls()
-            handler.stop()
+        handler, reactor, _ = unread
+        sending = handler.handle(make_events(3000))
+        assert sending is not None
+        reactor.pump([0.005] * 3500)
+        sending.cancel()
+        [error] = results_of(sending)
+        assert isinstance(error, PartialFailure)
+        assert str(error.errors["01BATCH-2999"]) == "the call was cancelled"
+        assert not reactor.getDelayedCalls()
 
     def test_a_peer_that_is_not_there_is_a_temporary_failure(self, tmp_path: Path) -> None:
         path, log = str(tmp_path / "socket"), Log()

@@ -8,15 +8,13 @@ import os
 import random
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from eventserver.interfaces import Entry
 from eventserver.testing.journals import parked
 
 from .numbered import Killed, numbered_disk
-from .world import World, read_all
+from .world import World, read_all, read_patiently
 
 #: EVENTSERVER_DAMAGE=1000 is the long form.
 ROUNDS = int(os.environ.get("EVENTSERVER_DAMAGE", "60"))
@@ -48,20 +46,11 @@ def make_world(folder: Path) -> World:
     return World(folder, max_bytes=64 << 20, segment_bytes=150_000)
 
 
-def read_patiently(world: World, reader: Any) -> list[Entry]:
-    """Everything before a cursor; what the disk does not give at once is tried again."""
-    found: list[Entry] = []
-    while True:
-        waiting = reader.read(100_000)
-        if not isinstance(waiting, list):
-            entries: list[Entry] = []
-            waiting.addCallback(entries.extend)
-            for _ in range(400):
-                world.clock.advance(0.1)
-            waiting = entries
-        if not waiting:
-            return found
-        found += waiting
+def flip(path: Path, offset: int, bits: int) -> None:
+    """Damage one byte of a file."""
+    data = bytearray(path.read_bytes())
+    data[offset] ^= bits
+    path.write_bytes(data)
 
 
 def check(folder: Path, total: int) -> tuple[int, int]:
@@ -70,7 +59,7 @@ def check(folder: Path, total: int) -> tuple[int, int]:
     journal = world.open()
     reader = journal.reader("everything", 0)
     found: set[int] = set()
-    for entry in read_patiently(world, reader):
+    for entry in read_patiently(world, reader, 100_000):
         for index, data in enumerate(entry.batch.frames):
             assert data == frame(entry.first + index)
             assert entry.first + index not in found
@@ -107,13 +96,11 @@ def test_damage_anywhere_is_confined_and_counted(store: tuple[Path, int], tmp_pa
         shutil.copytree(folder, copy)
         files = sorted((copy / "0").glob("*.db"))
         path = random_.choices(files, [file.stat().st_size for file in files])[0]
-        data = bytearray(path.read_bytes())
-        offset = random_.randrange(len(data))
+        offset = random_.randrange(path.stat().st_size)
         if how == "flip":
-            data[offset] ^= 1 << random_.randrange(8)
+            flip(path, offset, 1 << random_.randrange(8))
         else:
-            del data[offset:]
-        path.write_bytes(bytes(data))
+            os.truncate(path, offset)
         try:
             lost, cursor = check(copy, total)
         except BaseException as error:
@@ -131,10 +118,7 @@ def test_every_byte_of_a_header_may_be_wrong(store: tuple[Path, int], tmp_path: 
     for offset in range(0, 100, 3):
         copy = tmp_path / str(offset)
         shutil.copytree(folder, copy)
-        path = copy / "0" / name
-        data = bytearray(path.read_bytes())
-        data[offset] ^= 0x44
-        path.write_bytes(bytes(data))
+        flip(copy / "0" / name, offset, 0x44)
         try:
             lost, _ = check(copy, total)
         except BaseException as error:
@@ -169,17 +153,14 @@ def test_damaged_segments_are_put_apart_when_their_time_is_over(tmp_path: Path) 
         world.append(journal, b"x" * 100_000)
     journal.close()
     for path in sorted((tmp_path / "0").glob("seg-*.db"))[:6]:
-        data = bytearray(path.read_bytes())
-        data[50_000] ^= 1
-        path.write_bytes(bytes(data))
+        flip(path, 50_000, 1)
     journal = world.open()
     reader = journal.reader("h")
-    found = read_patiently(world, reader)
+    found = read_patiently(world, reader, 100_000)
     assert [entry.end for entry in found] == [7, 8, 9, 10]
     assert journal.info()["lost"] == 6
     journal.commit_cursor("h", 10)
-    for _ in range(120):
-        world.clock.advance(0.1)
+    world.wait(12)
     assert journal.first == 9
     apart = sorted(path.name for path in (tmp_path / "0" / "quarantine").glob("*.db"))
     assert apart == [f"seg-{first:020}.db" for first in (2, 3, 4, 5)]
@@ -200,9 +181,7 @@ def test_what_happens_while_a_segment_is_mended_costs_nothing_more(
         for at in range(0, 10_000, 11):
             copy = tmp_path / str(at)
             shutil.copytree(folder, copy)
-            data = bytearray((copy / "0" / name).read_bytes())
-            data[10] ^= 0x44
-            (copy / "0" / name).write_bytes(bytes(data))
+            flip(copy / "0" / name, 10, 0x44)
             calls.fail(at, how)
             with contextlib.suppress(Killed, ValueError):
                 make_world(copy).open(disk=disk).close()
@@ -247,21 +226,19 @@ def test_the_original_of_a_mended_segment_stays_apart(tmp_path: Path) -> None:
         world.append(journal, b"x" * 100_000)
     journal.close()
     [path] = (tmp_path / "0").glob("seg-*.db")
-    data = bytearray(path.read_bytes())
-    data[150_000] ^= 1
-    data[10] ^= 0x44
-    path.write_bytes(bytes(data))
+    flip(path, 150_000, 1)
+    flip(path, 10, 0x44)
+    damaged = path.read_bytes()
     journal = world.open()
     reader = journal.reader("h")
-    assert len(read_patiently(world, reader)) == 3
+    assert len(read_patiently(world, reader, 100_000)) == 3
     assert journal.info()["lost"] == 1
     for _ in range(3):
         world.append(journal, b"y" * 400_000)
     journal.commit_cursor("h", journal.committed)
-    for _ in range(120):
-        world.clock.advance(0.1)
+    world.wait(12)
     assert journal.first > 0
-    assert (tmp_path / "0" / "quarantine" / path.name).read_bytes() == bytes(data)
+    assert (tmp_path / "0" / "quarantine" / path.name).read_bytes() == damaged
     journal.close()
 
 

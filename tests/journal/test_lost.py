@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import apsw
 import pytest
 
 from eventserver.errors import Expired
 from eventserver.intake import MOST_GONE, Intake
 
 from .world import World, read_all
+
+#: What names the frames: that of each, and the position behind it.
+KEYS = [(f"key-{position}", position) for position in (1, 2, 3, 4)]
 
 
 class Handler:
@@ -57,10 +59,23 @@ def put(world: World, intake: Intake, count: int) -> None:
         world.clock.advance(0.01)
 
 
+def begin(world: World, count: int) -> tuple[Any, Intake, Handler]:
+    """A journal with so many frames, and a handler that has got none of them."""
+    journal = world.open()
+    intake = Intake(journal)
+    late = Handler("late", journal, intake)
+    put(world, intake, count)
+    return journal, intake, late
+
+
 def damage(world: World, first: int) -> None:
-    connection = apsw.Connection(str(world.folder / "0" / f"seg-{first:020}.db"))
-    connection.execute("UPDATE batches SET data = zeroblob(length(data))")
-    connection.close()
+    """All frames of the segment that begins there."""
+    world.tamper(f"seg-{first:020}.db", "UPDATE batches SET data = zeroblob(length(data))")
+
+
+def recalled(journal: Any) -> list[int | None]:
+    """What the journal knows of `KEYS`."""
+    return [journal.recall("http", key) for key, _ in KEYS]
 
 
 def outcomes(intake: Intake, positions: list[int], handlers: list[str] | None = None) -> dict[int, str]:
@@ -76,10 +91,7 @@ def outcomes(intake: Intake, positions: list[int], handlers: list[str] | None = 
 
 
 def test_delivered_is_not_said_of_a_damaged_frame(world: World) -> None:
-    journal = world.open()
-    intake = Intake(journal)
-    late = Handler("late", journal, intake)
-    put(world, intake, 4)
+    journal, intake, late = begin(world, 4)
     said = outcomes(intake, [1, 2, 3, 4])
     damage(world, 1)
     assert [frame[:1] for frame in late.work()] == [b"0", b"2", b"3"]
@@ -102,10 +114,7 @@ def test_nor_to_those_that_ask_later(world: World) -> None:
 
 
 def test_nor_after_a_restart(world: World) -> None:
-    journal = world.open()
-    intake = Intake(journal)
-    Handler("late", journal, intake)
-    put(world, intake, 4)
+    journal, *_ = begin(world, 4)
     damage(world, 1)
     assert len(read_all(journal.reader("looks", 0))) == 3
     journal.close()
@@ -121,30 +130,24 @@ def test_nor_after_a_restart(world: World) -> None:
 
 def test_what_names_a_lost_frame_is_forgotten(world: World) -> None:
     """Its sender repeats it, and is not told that it is known: it is stored again. What was handled before is known."""
-    journal = world.open()
-    intake = Intake(journal)
-    late = Handler("late", journal, intake)
-    put(world, intake, 4)
-    journal.remember("http", [(f"key-{position}", position) for position in (1, 2, 3, 4)])
+    journal, _, late = begin(world, 4)
+    journal.remember("http", KEYS)
     late.work(1)
     world.clock.advance(1)
     damage(world, 0)
     damage(world, 1)
     assert len(read_all(journal.reader("looks", 0))) == 2
-    assert [journal.recall("http", f"key-{position}") for position in (1, 2, 3, 4)] == [None, None, 3, 4]
+    assert recalled(journal) == [None, None, 3, 4]
     journal.drop_reader("looks")
     world.clock.advance(1)
     world.crash(journal)
     again = world.open()
-    assert [again.recall("http", f"key-{position}") for position in (1, 2, 3, 4)] == [None, None, 3, 4]
+    assert recalled(again) == [None, None, 3, 4]
     again.close()
 
 
 def test_what_was_handled_before_it_was_lost_stays_known(world: World) -> None:
-    journal = world.open()
-    intake = Intake(journal)
-    late = Handler("late", journal, intake)
-    put(world, intake, 4)
+    journal, _, late = begin(world, 4)
     journal.remember("http", [("key-1", 1), ("key-3", 3)])
     late.work(2)
     damage(world, 0)
@@ -160,30 +163,21 @@ def test_what_was_handled_before_it_was_lost_stays_known(world: World) -> None:
 @pytest.mark.parametrize("with_meta", [True, False])
 def test_so_it_is_where_the_frame_is_found_lost_at_the_start(world: World, with_meta: bool) -> None:
     """Its segment is gone; or that, and the cursors: handlers begin with the oldest frame then."""
-    journal = world.open()
-    intake = Intake(journal)
-    late = Handler("late", journal, intake)
-    put(world, intake, 4)
-    journal.remember("http", [(f"key-{position}", position) for position in (1, 2, 3, 4)])
+    journal, _, late = begin(world, 4)
+    journal.remember("http", KEYS)
     late.work(1)
     journal.close()
-    meta = world.folder / "0" / "meta.db"
-    connection = apsw.Connection(str(meta))
     if not with_meta:
-        connection.execute("UPDATE records SET crc = 0 WHERE kind = 'cursor'")
-    connection.close()
+        world.tamper("meta.db", "UPDATE records SET crc = 0 WHERE kind = 'cursor'")
     (world.folder / "0" / f"seg-{1:020}.db").unlink()
     again = world.open()
     assert again.info()["lost"] == 1
-    assert [again.recall("http", f"key-{position}") for position in (1, 2, 3, 4)] == [1, None, 3, 4]
+    assert recalled(again) == [1, None, 3, 4]
     again.close()
 
 
 def test_the_failure_says_which_frames(world: World) -> None:
-    journal = world.open()
-    intake = Intake(journal)
-    late = Handler("late", journal, intake)
-    put(world, intake, 2)
+    journal, intake, late = begin(world, 2)
     failures: list[Any] = []
     intake.watch("delivered", 1, failures.append)
     damage(world, 0)

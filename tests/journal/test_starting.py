@@ -14,7 +14,7 @@ from eventserver.testing.data import RECEIVED
 from eventserver.testing.journals import parked
 
 from .faulty import Faults, faulty_disk
-from .world import World, frames_of, read_all
+from .world import World, frames_of, read_all, read_patiently
 
 BATCHES = 40
 LETTERS = 400
@@ -121,7 +121,7 @@ def test_what_is_damaged_is_mended_on_a_full_disk(tmp_path: Path, monkeypatch: p
         journal.commit_cursor("h", 1, [parked("B-0")])
         world.clock.advance(0.3)
         world.crash(journal)
-        world.tamper("meta.db", "UPDATE records SET crc = 0 WHERE kind = 'cursor'").fetchall()
+        world.tamper("meta.db", "UPDATE records SET crc = 0 WHERE kind = 'cursor'")
         ballast = tmp_path / "0" / "ballast"
         assert ballast.exists()
         monkeypatch.setattr(Faults, "full", property(lambda self: ballast.exists()), raising=False)
@@ -132,14 +132,13 @@ def test_what_is_damaged_is_mended_on_a_full_disk(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("kind", ["cursor", "ctrsor", "cursor\0", "?"])
-def test_a_cursor_whose_very_kind_is_damaged_begins_with_the_oldest_frame(tmp_path: Path, kind: str) -> None:
-    world = World(tmp_path)
+def test_a_cursor_whose_very_kind_is_damaged_begins_with_the_oldest_frame(world: World, kind: str) -> None:
     journal = world.open()
     journal.reader("h", 0)
     world.append(journal, b"a", b"b")
     journal.commit_cursor("h", 2)
     journal.close()
-    world.tamper("meta.db", "UPDATE records SET crc = 0, kind = ? WHERE kind = 'cursor'", kind).fetchall()
+    world.tamper("meta.db", "UPDATE records SET crc = 0, kind = ? WHERE kind = 'cursor'", kind)
     journal = world.open()
     assert journal.reader("h").position == 0
     journal.close()
@@ -218,26 +217,10 @@ def test_rows_of_the_last_segment_that_are_gone_for_good_are_counted(store: Path
         first = (leaves[1] - 1) * 8192
         faults.where, faults.bad = "seg-", range(first, first + 8192)
         journal = world.open()
-        found = read_patiently(world, journal.reader("all", 0))
+        found = frames_of(read_patiently(world, journal.reader("all", 0)))
         lost = journal.info()["lost"]
         assert 0 < lost < 5
         assert len(found) == BATCHES - lost
         assert found[-1][:2] == b"39"
         assert world.append(journal, b"new") == BATCHES + 1
         journal.close()
-
-
-def read_patiently(world: World, reader: Any) -> list[bytes]:
-    """Everything before a cursor; what the disk does not give at once is tried again."""
-    found: list[bytes] = []
-    while True:
-        waiting = reader.read(1 << 20)
-        if not isinstance(waiting, list):
-            entries: list[Any] = []
-            waiting.addCallback(entries.extend)
-            for _ in range(400):
-                world.clock.advance(0.1)
-            waiting = entries
-        if not waiting:
-            return found
-        found += frames_of(waiting)

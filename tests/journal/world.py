@@ -81,6 +81,19 @@ def abandon(journal: Any) -> None:
     journal._unlock()
 
 
+def segments(world: World) -> list[str]:
+    """The names of the files of its segments, in order."""
+    return sorted(path.name for path in (world.folder / "0").glob("seg-*.db"))
+
+
+def fill(world: World, journal: Any, megabytes: int, **keys: Any) -> int:
+    """Append so many batches of about a megabyte."""
+    end = 0
+    for _ in range(megabytes):
+        end = world.append(journal, *[b"%06d" % world.number + b"x" * 1000 for _ in range(1000)], **keys)
+    return end
+
+
 def read_all(reader: Any, max_bytes: int = 1 << 20) -> list[Entry]:
     """Everything before a cursor, however many reads that takes."""
     found: list[Entry] = []

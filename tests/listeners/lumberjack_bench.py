@@ -1,10 +1,11 @@
-"""A Lumberjack listener in memory for tests: an intake whose promises the test keeps, and clients."""
+"""A Lumberjack listener in memory for tests: an intake whose promises the test keeps, clients, and random lives."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from eventserver.counters import ListenerCounters
+from eventserver.errors import Expired
 from eventserver.listeners._lumberjack_connection import LumberjackConnection
 from eventserver.listeners.lumberjack import LumberjackListener
 from tests.listeners.fakes import FakeConnections, FakeTransport, MemoryReactor, make_context
@@ -77,3 +78,72 @@ class Bench:
         stopped: list[object] = []
         self.listener.stopService().addBoth(stopped.append)
         return stopped
+
+
+class Life:
+    """One client with its connections, one after the other; what happens to them are `deeds`, each followed by `go_on`.
+
+    With `cut` what the client sends comes in two reads, without in one.
+    """
+
+    def __init__(self, client: LumberjackClient, most: int, cut: bool) -> None:
+        self.client = client
+        self.cut = cut
+        self.counters = ListenerCounters()
+        self.bench = Bench(MemoryReactor(), self.counters).start({"max_unacknowledged": most}, ack_timeout=5.0)
+        self.peer = self.bench.connect(client)
+        self.sent: list[bytes] = []
+
+    def do(self, deed: str, number: int) -> None:
+        intake, listener = self.bench.intake, self.bench.listener
+        if deed == "send":
+            new = [b"%d" % (len(self.sent) + index) for index in range(number)]
+            self.sent += new
+            self.client.send(*new)
+        elif deed == "settle":
+            intake.settle(intake.watches[0][0] if intake.watches else None)
+        elif deed == "expire":
+            intake.settle(failure=Expired("gave up"))
+        elif deed in ("full", "room"):
+            intake.room = 0 if deed == "full" else None
+        elif deed == "pause":
+            listener.pause()
+        elif deed == "resume":
+            listener.resume()
+        elif deed == "lose":
+            self.reconnect()
+        elif deed == "half":
+            self.peer.protocol.readConnectionLost()
+        elif deed == "wait":
+            self.bench.wait(number)
+        else:
+            raise ValueError(deed)
+
+    def reconnect(self) -> None:
+        self.peer.lose()
+        self.peer = self.bench.connect(self.client)
+
+    def go_on(self) -> None:
+        """The client hears what was written and sends what it may; it comes again if the server has hung up."""
+        peer = self.peer
+        peer.hear()
+        if peer.transport.aborted or peer.transport.disconnecting:
+            self.reconnect()
+        elif peer.transport.reading and (data := self.client.take()):
+            middle = len(data) // 2
+            for part in (data[:middle], data[middle:]) if self.cut else (data,):
+                if not peer.transport.aborted:
+                    peer.receive(part)
+
+    def end(self, rounds: int) -> None:
+        """Everything comes back to order: then everything is acknowledged, after so many rounds at most."""
+        self.bench.intake.room = None
+        for _ in range(rounds):
+            if len(self.client.acknowledged) >= len(self.sent):
+                break
+            self.bench.listener.resume()
+            self.bench.intake.settle()
+            self.go_on()
+        assert self.client.acknowledged == self.sent
+        self.peer.lose()
+        assert self.counters.balanced()

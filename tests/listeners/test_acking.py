@@ -16,7 +16,7 @@ from eventserver.listeners._lumberjack_connection import BATCH_FRAMES
 from eventserver.options import Duration
 from tests.listeners import relp_bench
 from tests.listeners.fakes import MemoryReactor
-from tests.listeners.lumberjack_bench import Bench, Peer
+from tests.listeners.lumberjack_bench import Bench, Life, Peer
 from tests.lumberjack_client import LumberjackClient, compressed, json_frame, window
 
 
@@ -165,64 +165,37 @@ def test_there_may_be_no_room_besides(bench: Bench) -> None:
 
 _deeds = st.lists(
     st.tuples(st.sampled_from(["send", "send", "settle", "settle", "expire", "full", "room", "lose", "half", "wait"]),
-              st.integers(1, 60)), max_size=40,
+              st.integers(1, 60)), min_size=12, max_size=40,
 )  # fmt: skip
+
+
+class Bounded(Life):
+    """What is held never comes to more than the limits say, and nothing is counted twice."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(LumberjackClient(100, compress=True), most, cut=False)
+        self.most = most
+
+    def go_on(self) -> None:
+        super().go_on()
+        protocol = self.peer.protocol
+        waiting = sum(owed.frames for owed in protocol._owed if owed.batch is None)
+        assert waiting < 2 * self.most
+        assert protocol._held_frames == sum(owed.count for owed in protocol._held)
+        assert self.counters.received - self.counters.journaled == sum(self.counters.rejected.values())
 
 
 @settings(max_examples=60, deadline=None)
 @given(deeds=_deeds, most=st.integers(1, 20))
 def test_whatever_happens_the_limit_holds_and_nothing_is_lost(deeds: list[tuple[str, int]], most: int) -> None:
-    counters = ListenerCounters()
-    bench = Bench(MemoryReactor(), counters).start({"max_unacknowledged": most}, ack_timeout=5.0)
-    client = LumberjackClient(100, compress=True)
-    peer = bench.connect(client)
-    sent: list[bytes] = []
-
-    def go_on() -> None:
-        nonlocal peer
-        peer.hear()
-        if peer.transport.aborted or peer.transport.disconnecting:
-            peer.lose()
-            peer = bench.connect(client)
-        elif peer.transport.reading and (data := client.take()):
-            peer.receive(data)
-        protocol = peer.protocol
-        waiting = sum(owed.frames for owed in protocol._owed if owed.batch is None)
-        assert waiting < 2 * most
-        assert protocol._held_frames == sum(owed.count for owed in protocol._held)
-        assert counters.received - counters.journaled == sum(counters.rejected.values())
-
+    life = Bounded(most)
     for deed, number in deeds:
-        if deed == "send":
-            new = [b"%d" % (len(sent) + index) for index in range(number)]
-            sent += new
-            client.send(*new)
-        elif deed == "settle":
-            bench.intake.settle(bench.intake.watches[0][0] if bench.intake.watches else None)
-        elif deed == "expire":
-            bench.intake.settle(failure=Expired("gave up"))
-        elif deed in ("full", "room"):
-            bench.intake.room = 0 if deed == "full" else None
-            bench.listener.resume()
-        elif deed == "lose":
-            peer.lose()
-            peer = bench.connect(client)
-        elif deed == "half":
-            peer.protocol.readConnectionLost()
-        else:
-            bench.wait(number % 4)
-        go_on()
-    bench.intake.room = None
-    for _ in range(5000):
-        if len(client.acknowledged) >= len(sent):
-            break
-        bench.listener.resume()
-        bench.intake.settle()
-        go_on()
-    assert client.acknowledged == sent
-    assert set(sent) <= set(bench.intake.frames)
-    peer.lose()
-    assert counters.balanced()
+        life.do(deed, number % 4 if deed == "wait" else number)
+        if deed in ("full", "room"):
+            life.bench.listener.resume()
+        life.go_on()
+    life.end(5000)
+    assert set(life.sent) <= set(life.bench.intake.frames)
 
 
 # What will never be answered

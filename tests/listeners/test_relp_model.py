@@ -20,6 +20,7 @@ DEEDS = st.lists(
         ),
         st.integers(0, 9),
     ),
+    min_size=12,
     max_size=40,
 )  # fmt: skip
 

@@ -179,3 +179,10 @@ class World:
         """Another server on what the disk has."""
         self.journal.write()
         return World(self.folder, self.journal.crash(), self.decoder)
+
+    def restart_with(self, handler: Any) -> World:
+        """Another server, with this handler, whose replays go on."""
+        world = self.restart()
+        world.add(handler)
+        world.replays.start()
+        return world

@@ -51,10 +51,8 @@ def test_a_replay_that_is_opened_again_shows_what_it_was_about(world: World) -> 
     assert world.replays.take_back(world.journal.retry_dead([1], world.now())) == []
     world.run(0.1)
     assert (record.state, record.start, record.end, world.replays.position(record)) == ("running", 1, 3, 3)
-    world = world.restart()
     handler = Keeper()
-    world.add(handler)
-    world.replays.start()
+    world = world.restart_with(handler)
     world.run(20)
     record = world.replays.get("1")
     assert handler.done == ["bad"]
@@ -102,10 +100,8 @@ def test_they_wait_over_a_restart_too(world: World) -> None:
     world.run(2)
     world.begin(since=1, rate=10)
     world.replays.take_back(world.journal.retry_dead([1], world.now()))
-    world = world.restart()
     handler = Keeper()
-    world.add(handler)
-    world.replays.start()
+    world = world.restart_with(handler)
     world.run(10)
     # The first one was handed over before.
     assert handler.done == ["bad", *map(str, range(1, 20))]

@@ -18,10 +18,8 @@ def test_a_replay_survives_a_restart_and_goes_on_where_it_was(world: World) -> N
     world.run(2)
     done = len(handler.done) - 50
     assert 10 < done < 30
-    world = world.restart()
     handler = Keeper()
-    world.add(handler)
-    world.replays.start()
+    world = world.restart_with(handler)
     world.run(10)
     assert handler.done == [str(n) for n in range(done, 49)]
     [record] = world.replays.all()
@@ -37,9 +35,7 @@ def test_a_stop_keeps_what_was_counted(world: World) -> None:
     world.replays.stop()
     counted = world.replays.get("1").delivered
     assert counted
-    world = world.restart()
-    world.add(Keeper())
-    world.replays.start()
+    world = world.restart_with(Keeper())
     world.run(10)
     assert world.replays.get("1").delivered == 50
 
@@ -51,10 +47,8 @@ def test_a_cursor_that_was_left_behind_does_not_begin_anew(world: World) -> None
     world.begin()
     world.run(2)
     world.journal.kept.cursors["h@replay-1"] = 0
-    world = world.restart()
     handler = Keeper()
-    world.add(handler)
-    world.replays.start()
+    world = world.restart_with(handler)
     world.run(2)
     assert handler.done == []
     assert [cursor.name for cursor in world.journal.cursors()] == ["h"]

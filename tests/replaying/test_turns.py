@@ -24,6 +24,7 @@ STEPS = st.lists(
         st.tuples(st.just("fail"), st.integers(0, 3)),
         st.tuples(st.just("cancel"), st.just(0)),
     ),
+    min_size=12,
     max_size=40,
 )
 
