@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from eventserver._escaping import escape_text
 from eventserver.event import Event
@@ -28,6 +28,13 @@ def plain_event(event: Event) -> dict[str, Any]:
     return table
 
 
+def dictionary_of(value: Struct) -> dict[str, Any]:
+    """The entries that an object of msgspec's is encoded with."""
+    names = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
+    entries = {key: getattr(value, name) for name, key in names}
+    return {key: entry for key, entry in entries.items() if entry is not UNSET}
+
+
 def _plain(value: Any, depth: int, left: list[int]) -> Any:
     left[0] -= 1
     if isinstance(value, str):
@@ -39,6 +46,9 @@ def _plain(value: Any, depth: int, left: list[int]) -> Any:
         return int(value) if value.bit_length() <= 64 else as_text(value)
     if isinstance(value, (bytes, dt.datetime)):
         return value
+    if isinstance(value, Struct):
+        # Fields that were made for an encoder, see `ISelecting`.
+        value = dictionary_of(value)
     if isinstance(value, dict) and depth > 0 and left[0] > 0:
         items = list(value.items())[: max(0, left[0])]
         return {_key(key): _plain(entry, depth - 1, left) for key, entry in items}

@@ -1,6 +1,6 @@
 """The data that travels: batches of frames on the way in, events on the way to handlers.
 
-This module is the bottom of the house, but for the blocks: it knows no decoder.
+This module is the bottom of the house: it imports nothing of ours but `blocks`, and knows no decoder.
 """
 
 from __future__ import annotations

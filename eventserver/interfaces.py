@@ -332,14 +332,12 @@ class Entry(msgspec.Struct, eq=False):
         """The position before its first frame."""
         return self.end - len(self.batch.frames)
 
-    def passed(self) -> bool:
-        """One more cursor has passed it. Whether that was the last one: nobody needs its events then.
-
-        What the next batch decodes to is put where these have been, and finds it in the processor's cache.
-        """
+    def let_go(self) -> bool:
+        """One more cursor has passed it; whether that was the last one."""
         self.readers_left -= 1
         if self.readers_left:
             return False
+        # Now, so that the events of the next batch use their memory again, which is in the processor's cache.
         self.events = self.columns = self.distinct = None
         return True
 

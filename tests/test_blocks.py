@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from operator import add
 
 import pytest
 from hypothesis import example, given
@@ -60,6 +61,31 @@ def test_it_is_seen_that_all_lines_are_short(lines: list[int], size: int) -> Non
         assert all(length < size for length in lines)
     elif size >= 512:
         assert any(length >= size // 4 for length in lines)
+
+
+@given(lines=_lines)
+def test_the_block_or_the_lines_are_held_and_not_both(lines: list[bytes]) -> None:
+    block = block_of(lines)
+    found = Lines(block)
+    assert found.cut(keep=False) == lines
+    assert (found._block, found._lines) == (block, None)
+    assert found.cut() is found.cut()
+    assert (found._block, found._lines) == (None, lines)
+    assert (found.block, found.size, found) == (block, sum(map(len, lines)), lines)
+    assert not found.all_below(10_000)
+
+
+@given(lines=_lines)
+def test_lists_can_be_added(lines: list[bytes]) -> None:
+    assert add(Lines(block_of(lines)), [b"x"]) == [*lines, b"x"]
+    assert add([b"x"], Lines(block_of(lines))) == [b"x", *lines]
+    with pytest.raises(TypeError):
+        add(Lines(b"a\n"), (b"x",))
+
+
+@given(lines=st.lists(st.integers(0, 130).map(bytes), min_size=1, max_size=30))
+def test_short_lines_and_long_ones_are_cut_alike(lines: list[bytes]) -> None:
+    assert cut_lines(block_of(lines)) == lines
 
 
 def test_nobody_takes_them_for_something_else() -> None:

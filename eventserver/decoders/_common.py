@@ -25,6 +25,10 @@ class _NoFields(dict[str, Any]):
 
     __setitem__ = __ior__ = setdefault = update = _refuse
 
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """A copy is a dictionary as any."""
+        return dict, ()
+
 
 #: The fields of every event that has none: to make an empty dictionary for each takes a fifth of the time of an event.
 NO_FIELDS: dict[str, Any] = _NoFields()

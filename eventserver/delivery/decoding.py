@@ -74,7 +74,8 @@ class Decoding:
         if not ISelecting.providedBy(decoder):
             return None
         try:
-            found: list[Event] | None = decoder.select(batch, match, plain, to_encode)
+            more = {"to_encode": True} if to_encode else {}
+            found: list[Event] | None = decoder.select(batch, match, plain, **more)
         except Exception:
             self._log.failure("decoder {decoder} raised", decoder=batch.decoder)
             return None

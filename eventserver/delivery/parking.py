@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from eventserver._plain import dictionary_of
 from eventserver.errors import safe_text
 from eventserver.event import Batch, Event, batch_id, frame_index
 from eventserver.interfaces import Entry, Parked, Wants
@@ -161,9 +162,8 @@ def weight(record: Parked) -> int:
 
 def _with_dictionary(event: Event) -> Event:
     """The event with fields that anybody can read, where they were made for an encoder (see `ISelecting`)."""
-    if isinstance(event.fields, dict):
-        return event
-    return event.replace(fields=msgspec.to_builtins(event.fields, builtin_types=(dt.datetime, dt.date, dt.time)))
+    fields: Any = event.fields
+    return event.replace(fields=dictionary_of(fields)) if isinstance(fields, msgspec.Struct) else event
 
 
 def _shortened(text: str, limit: int) -> str:

@@ -148,9 +148,14 @@ class LinesFramer(_DelimitedFramer):
         line = self._line if self.partial else None
         if not end or self._dead or b"\r" in data or not (line is None or self._completes(line, data)):
             return self.feed(data)
+        if type(self) is not LinesFramer:
+            # Somebody's own, who may have another `feed`.
+            return self.feed(data)
         self.faults = ()
-        # One copy of what is long.
-        block = b"".join((b"" if line is None else line.take(), memoryview(data)[:end]))
+        block = data
+        if line is not None or end < len(data):
+            # One copy of what is long.
+            block = b"".join((b"" if line is None else line.take(), memoryview(data)[:end]))
         self.partial = False
         if end < len(data):
             self._carry(data[end:], [])

@@ -20,7 +20,7 @@ from zlib import crc32
 
 import msgspec
 
-from eventserver.blocks import Lines, cut_lines
+from eventserver.blocks import Lines
 from eventserver.event import Batch, size_of
 
 #: How `data` is written today.
@@ -38,8 +38,7 @@ Key = tuple[str, str, int]
 
 def _written(value: Any) -> Any:
     """What is written of a value that msgpack has no word for."""
-    # Not kept: what waits in memory is counted as the lines' block.
-    return cut_lines(value.block) if isinstance(value, Lines) else str(value)
+    return value.cut(keep=False) if isinstance(value, Lines) else str(value)
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_written)

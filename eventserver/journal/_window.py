@@ -79,7 +79,7 @@ class Window:
 
     def let_go(self, entry: Entry) -> None:
         """A reader has passed an entry."""
-        if not entry.passed() or entry.end <= self._first:
+        if not entry.let_go() or entry.end <= self._first:
             return
         self.size -= entry.size
         entries = self._entries

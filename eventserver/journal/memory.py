@@ -219,5 +219,5 @@ class MemoryReader(JournalReader):
             self._skip_to(first)
 
     def _let_go(self, entry: Entry) -> None:
-        if entry.passed():
+        if entry.let_go():
             self._journal.size -= entry.size

@@ -135,8 +135,8 @@ def test_a_shape_takes_objects_with_its_keys_and_no_others() -> None:
 def test_rows_that_are_only_encoded_are_what_dictionaries_are(plain: dict[str, Any], without: tuple[str]) -> None:
     shape, block = shape_of(("a", "b")), b'{"a":1,"b":2}\n{"b":3.5,"a":{"x":[1]}}'
     found = []
-    for encodable in (False, True):
-        maker = shape.maker(without, plain, encodable)
+    for to_encode in (False, True):
+        maker = shape.maker(without, plain, to_encode)
         rows = shape.rows(block, maker)
         assert rows is not None
         found.append(msgspec.json.decode(msgspec.json.encode(maker.fields(rows))))
@@ -203,3 +203,31 @@ def test_handlers_that_come_and_go_leave_nothing_behind() -> None:
         assert shape.maker((), {"n": number}, False).fields(rows) == [{"a": 1, "n": number}]
         assert shape.maker((), {"n": number}, True).plain == {"n": number}
     assert len(shape._makers) <= _json_shapes._MOST_MAKERS
+
+
+@pytest.mark.parametrize("key", ["message_key", "time_key", "type_key"])
+def test_what_is_set_by_the_name_of_what_is_taken_out_takes_nothing_away(key: str) -> None:
+    decoder, match, plain = JsonDecoder(JsonOptions(**{key: "own"})), Match("n >= 0"), {"own": "set"}
+    alike = [b'{"n":%d}' % n for n in range(6)]
+    for _ in range(_json_shapes._OFTEN):
+        decoder.select(batch(alike), match, plain, to_encode=True)
+    given = batch([*alike, b'{"n":7,"own":"2026-11-22T10:00:00Z"}'])
+    selected = decoder.select(given, match, plain, to_encode=True)
+    assert selected is None or as_json(selected) == as_json(Set(plain).apply(match.select(decoder.decode(given))))
+
+
+def test_what_gives_way_is_within_the_limits_too() -> None:
+    decoder, match, plain = JsonDecoder(JsonOptions(max_depth=3)), Match("n >= 0"), {"site": "hq"}
+    alike = [b'{"n":%d}' % n for n in range(6)]
+    for _ in range(_json_shapes._OFTEN):
+        decoder.select(batch(alike), match, plain, to_encode=True)
+    given = batch([*alike, b'{"n":7,"site":[[[1]]]}'])
+    selected = decoder.select(given, match, plain, to_encode=True)
+    assert selected is None or as_json(selected) == as_json(Set(plain).apply(match.select(decoder.decode(given))))
+
+
+def test_a_decoder_is_made_only_where_there_is_none() -> None:
+    shape = shape_of(("a", "b"))
+    plain = shape.maker((), {}, False)
+    assert shape.maker(("a",), {}, True).decoder is shape.maker((), {"b": 1}, True).decoder is plain.decoder
+    assert shape.maker((), {"c": 1}, True).decoder is not plain.decoder

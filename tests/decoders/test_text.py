@@ -134,4 +134,12 @@ def test_nobody_adds_to_the_fields_of_all_events() -> None:
             add()
     assert (one.fields, two.fields, one.fields | {"a": 1}) == ({}, {}, {"a": 1})
     assert msgspec.json.encode(one.fields) == b"{}"
-    assert pickle.loads(pickle.dumps(one.fields)) == copy.deepcopy(one.fields) == {}
+    for own in (
+        one.fields.copy(),
+        copy.copy(one.fields),
+        copy.deepcopy(one).fields,
+        pickle.loads(pickle.dumps(one.fields)),
+    ):
+        own["a"] = 1
+        assert type(own) is dict
+    assert two.fields == {}

@@ -192,3 +192,11 @@ def test_a_long_line_in_a_large_read_is_what_it_always_is(oversize: str) -> None
             chunks = [start, rest + b"\n" + block, b"next\n"]
             by_feed = outcome(build(LinesFramer, max_frame=4096, oversize=oversize), chunks)
             assert outcome(build(LinesFramer, max_frame=4096, oversize=oversize), chunks, lines=True) == by_feed
+
+
+def test_a_framer_of_ones_own_has_its_own_way_with_large_reads_too() -> None:
+    class Upper(LinesFramer):
+        def feed(self, data: bytes) -> list[bytes]:
+            return [frame.upper() for frame in super().feed(data)]
+
+    assert build(Upper).lines(b"a line of some length\n" * 200)[0] == b"A LINE OF SOME LENGTH"
