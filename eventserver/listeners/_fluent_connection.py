@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 from typing import Protocol as Shape
@@ -35,6 +35,9 @@ class Hub(_peer_connection.Hub, Shape):
 
     def new_session(self) -> Session:
         """The protocol's state for a new connection."""
+
+    def alone(self, put: Callable[[], bool]) -> bool:
+        """Have something put, and what others hold after it."""
 
 
 class _Owed:
@@ -205,7 +208,7 @@ class FluentConnection(PromisingConnection[_Owed]):
         self._hold(owed)
 
     def _put(self, owed: _Owed) -> bool:
-        if not self._store(owed):
+        if not (self._hub.alone(partial(self._store, owed)) if owed.key else self._store(owed)):
             return False
         self._held_size -= owed.size
         if owed.chunk is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -61,6 +63,9 @@ class Hub(Protocol):
 
     def unavailable(self) -> tuple[str, str] | None:
         """Why nothing can be taken now: a word for the counters and a sentence; or None."""
+
+    def alone(self, put: Callable[[], None]) -> None:
+        """Have something put, and have others read on after it."""
 
 
 @implementer(IReplyWriter)
@@ -125,7 +130,7 @@ class Exchange:
                 raise self._refusal or malformed("no request")
             headers, cut_body = self.requestHeaders, cut_gelf if self._gelf else cut
             found = cut_body(self._body.finish(), headers.get("content-type", ""), headers, self._hub.limits)
-            self._store(found)
+            self._hub.alone(partial(self._store, found))
         except Refusal as refusal:
             self._refuse(refusal)
 

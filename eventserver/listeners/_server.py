@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -23,6 +24,8 @@ from eventserver.listeners._stream_options import StreamOptions
 from eventserver.listeners._sweep import Sweeper
 from eventserver.listeners._tls import Certificates, TlsFactory, TlsProblem
 from eventserver.thinned_log import ThinnedLog
+
+T = TypeVar("T")
 
 
 class _Accept(Factory):
@@ -58,7 +61,8 @@ class StreamServer(Service):
         self._connections: dict[PeerConnection, None] = {}
         self._waiting: dict[ProxiedConnection, None] = {}
         self._holding: deque[PeerConnection] = deque()
-        self._resuming = False
+        # Somebody puts, and what the intake makes room for meanwhile comes after that; whether it has made some.
+        self._resuming = self._due = False
         self._sweeper = Sweeper(context.reactor, self._sweep)
         self._certificates: Certificates | None = None
         self._listening: Deferred[None] | None = None
@@ -144,6 +148,7 @@ class StreamServer(Service):
         if self.paused:
             return
         self.paused = True
+        self._due = False
         self._accept_or_not()
         for connection in self._connections:
             connection.pause()
@@ -152,7 +157,8 @@ class StreamServer(Service):
         """Put what is held, oldest first; if there is room for all of it, read on."""
         self.paused = False
         if self._resuming:
-            # The intake made room while it took what is held: the loop that puts it finds that out.
+            # The intake made room while it took what is held: the loop that puts it finds that out. Or see `alone`.
+            self._due = True
             return
         self._resuming = True
         try:
@@ -165,6 +171,21 @@ class StreamServer(Service):
         for connection in list(self._connections):
             connection.resume()
         self._check_empty()
+
+    def alone(self, put: Callable[[], T]) -> T:
+        """Have something put by a connection; nothing that is held is put before that returns.
+
+        For what is put under a key: between looking for the key and remembering it, nothing else may come under it.
+        """
+        if self._resuming:
+            return put()
+        self._resuming, self._due = True, False
+        try:
+            return put()
+        finally:
+            self._resuming = False
+            if self._due:
+                self.resume()
 
     # What people ask
 

@@ -143,10 +143,20 @@ class Model:
 
 
 @settings(max_examples=300)
-@given(steps=st.lists(_steps, max_size=40))
+@given(steps=st.lists(_steps, min_size=12, max_size=40))
 def test_nothing_is_lost_and_nothing_is_stored_twice(steps: list[tuple[Any, ...]]) -> None:
     model = Model()
     for step in steps:
         model.step(*step)
+    model.finish()
+    model.check()
+
+
+def test_a_chunk_that_another_connection_holds_is_not_stored_in_the_middle_of_being_stored() -> None:
+    """The intake makes room while it takes a chunk that was sent on two connections."""
+    model = Model()
+    for step in [("room", 0), ("send", 0, 1, False), ("during put", "resume"), ("send", 2, 1, True), ("room", None)]:
+        model.step(*step)
+    model.step("repeat", 1, 0)
     model.finish()
     model.check()
