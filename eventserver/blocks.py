@@ -114,3 +114,10 @@ class Lines(Sequence[bytes]):
 
     def __repr__(self) -> str:
         return repr(self.cut())
+
+
+def ended(frames: Sequence[bytes], end: bytes = b"\n") -> bytes:
+    """All frames as one block, each with `end` behind it."""
+    if isinstance(frames, Lines):
+        return frames.block if end == b"\n" else frames.block.replace(b"\n", end)
+    return end.join([*frames, b""])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from eventserver.blocks import Lines, count_lines, cut_lines
+from eventserver.blocks import Lines, count_lines, cut_lines, ended
 from eventserver.event import Batch, size_of
 from eventserver.testing.decoders import RECEIVED
 
@@ -86,6 +86,15 @@ def test_lists_can_be_added(lines: list[bytes]) -> None:
 @given(lines=st.lists(st.integers(0, 130).map(bytes), min_size=1, max_size=30))
 def test_short_lines_and_long_ones_are_cut_alike(lines: list[bytes]) -> None:
     assert cut_lines(block_of(lines)) == lines
+
+
+@given(lines=_lines, end=st.sampled_from([b"\n", b"\x7f", b"; "]))
+def test_all_of_them_end_as_one_likes(lines: list[bytes], end: bytes) -> None:
+    expected = b"".join([line + end for line in lines])
+    found = Lines(block_of(lines))
+    assert ended(found, end) == ended(lines, end) == expected
+    found.cut()
+    assert ended(found, end) == expected
 
 
 def test_nobody_takes_them_for_something_else() -> None:

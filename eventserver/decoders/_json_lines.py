@@ -13,7 +13,7 @@ from io import BytesIO
 
 import msgspec
 
-from eventserver.blocks import Lines
+from eventserver.blocks import ended
 from eventserver.event import Batch
 
 #: A value that is the same in every line, or one a line.
@@ -51,11 +51,10 @@ def escaped(texts: Sequence[bytes]) -> Sequence[bytes] | None:
 
 def escaped_with(texts: Sequence[bytes], end: bytes) -> list[bytes] | None:
     """As `escaped`, but behind each text stands `end`, whose one LF is its last byte."""
-    block = texts.block[:-1].replace(b"\n", _BETWEEN) if isinstance(texts, Lines) else _BETWEEN.join(texts)
-    written = _escaped(block)
+    written = _escaped(ended(texts, _BETWEEN))
     if written is None:
         return None
-    found = BytesIO(written.replace(_BETWEEN, end) + end).readlines()
+    found = BytesIO(written.replace(_BETWEEN, end)).readlines()
     return found if len(found) == len(texts) else None
 
 

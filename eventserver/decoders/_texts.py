@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
-from eventserver.blocks import Lines
+from eventserver.blocks import Lines, ended
 from eventserver.event import Batch
 
 #: Encodings in which LF is the byte 10 and no byte depends on those of the frame before: the frames can be joined,
@@ -30,11 +30,6 @@ def encoding_problem(encoding: str) -> str | None:
     return f"{encoding!r} cannot be used here" if name in _REFUSED else None
 
 
-def joined(frames: Sequence[bytes]) -> bytes:
-    """The frames with LF between them."""
-    return frames.block[:-1] if isinstance(frames, Lines) else b"\n".join(frames)
-
-
 class Texts:
     """Decodes the frames of a batch with one encoding. Never raises, whatever the bytes.
 
@@ -55,15 +50,17 @@ class Texts:
         """
         frames = batch.frames
         if self._joinable and frames:
-            block = joined(frames)
+            block = ended(frames)
             if self._skip_bom and BOM in block:
                 frames = [frame.removeprefix(BOM) for frame in frames]
-                block = b"\n".join(frames)
+                block = ended(frames)
             try:
                 texts = block.decode(self._encoding).split("\n")
             except UnicodeDecodeError:
                 pass
             else:
+                # Behind the last LF there is nothing.
+                texts.pop()
                 if len(texts) == len(frames):
                     return texts, ()
         texts, damaged = [], []

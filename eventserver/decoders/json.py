@@ -39,7 +39,7 @@ from typing import Annotated, Any
 import msgspec
 from zope.interface import implementer
 
-from eventserver.blocks import Lines
+from eventserver.blocks import Lines, ended
 from eventserver.decoders._common import DecoderOptions, contexts, events_of, peers, suffixes
 from eventserver.decoders._json_shapes import DEPTH, Shapes
 from eventserver.decoders._json_values import LEAST, MOST, peeking_decoder, usual_decoder, value_type
@@ -115,7 +115,7 @@ class JsonDecoder:
         names, frames = match.fields, batch.frames
         if not names or len(frames) < _FEW or not names.isdisjoint(self._taken) or not _all_in_braces(frames):
             return None
-        block = _block_of(frames)
+        block = ended(frames)
         events = self._select_alike(batch, block, match, names, plain, to_encode)
         if events is not None:
             return events
@@ -179,7 +179,7 @@ class JsonDecoder:
                 return None
             if self._any_with_many_keys(frames):
                 return None
-            block = _block_of(frames)
+            block = ended(frames)
             try:
                 values = self._usual.decode_lines(block)
             except msgspec.ValidationError:
@@ -310,11 +310,6 @@ def _some_events(batch: Batch, indexes: list[int], *columns: Iterable[Any]) -> l
         peers=[batch.peers[index] for index in indexes] if len(batch.peers) > 1 else peers(batch),
         contexts=[batch.context_of(index) for index in indexes] if batch.marks else contexts(batch),
     )
-
-
-def _block_of(frames: Sequence[bytes]) -> bytes:
-    """The frames as lines."""
-    return frames.block if isinstance(frames, Lines) else b"\n".join(frames)
 
 
 def _all_texts(values: list[Any] | None) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from eventserver.blocks import Lines
+from eventserver.blocks import ended
 from eventserver.encoders import JsonEncoder, one_a_frame
 from eventserver.event import Batch, Event
 from eventserver.interfaces import HandlerContext, IEncoder, Wants
@@ -38,8 +38,7 @@ class LineWriter:
 
 
 def _lines_of_frames(encoder: IEncoder, batches: Sequence[Batch]) -> bytes:
-    frames = encoder.encode_frames(batches)
-    return frames.block if isinstance(frames, Lines) else b"\n".join([*frames, b""])
+    return ended(encoder.encode_frames(batches))
 
 
 def _lines_of_their_frames(encoder: IEncoder, events: Sequence[Event]) -> bytes:
