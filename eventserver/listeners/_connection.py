@@ -167,8 +167,8 @@ class StreamConnection(PeerConnection):
         else:
             if position > self._position:
                 self._position = position
-            # If the handler that ran has stopped the server, a tail was put after the batch.
-            if self._leaving_since == leaving or self.retry():
+            # If the handler that ran has stopped the server, or the peer is gone, a tail was put after the batch.
+            if (self._leaving_since == leaving and not self.held) or self.retry():
                 return
         self._hub.hold(self)
         self.pause()

@@ -176,8 +176,8 @@ class HttpConnection(StrictChannel):
             self._replaying = replaying
             if not self._busyReceiving:
                 self._check_rest()
-            if self.hub.paused and not self._gone:
-                self.transport.pauseProducing()
+            if self.hub.paused:
+                self.pause()
         else:
             del self.requests[0]
             self._hang_up()
@@ -186,7 +186,7 @@ class HttpConnection(StrictChannel):
         """The peer has read what was written."""
         super().resumeProducing()
         if self.hub.paused:
-            self.transport.pauseProducing()
+            self.pause()
 
     # What exchanges call
 

@@ -64,8 +64,8 @@ class Hub(Protocol):
     def unavailable(self) -> tuple[str, str] | None:
         """Why nothing can be taken now: a word for the counters and a sentence; or None."""
 
-    def alone(self, put: Callable[[], None]) -> None:
-        """Have something put, and have others read on after it."""
+    def in_turn(self, store: Callable[[], None]) -> None:
+        """Have a request stored, after those that are about to be."""
 
 
 @implementer(IReplyWriter)
@@ -130,7 +130,7 @@ class Exchange:
                 raise self._refusal or malformed("no request")
             headers, cut_body = self.requestHeaders, cut_gelf if self._gelf else cut
             found = cut_body(self._body.finish(), headers.get("content-type", ""), headers, self._hub.limits)
-            self._hub.alone(partial(self._store, found))
+            self._hub.in_turn(partial(self._store_or_refuse, found))
         except Refusal as refusal:
             self._refuse(refusal)
 
@@ -173,6 +173,12 @@ class Exchange:
             self._replies.append(payload)
 
     # Storing
+
+    def _store_or_refuse(self, found: Cut) -> None:
+        try:
+            self._store(found)
+        except Refusal as refusal:
+            self._refuse(refusal)
 
     def _store(self, found: Cut) -> None:
         """Put the frames that are new, and answer when all of them, old and new, are acknowledged."""

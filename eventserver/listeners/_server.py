@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -24,8 +24,6 @@ from eventserver.listeners._stream_options import StreamOptions
 from eventserver.listeners._sweep import Sweeper
 from eventserver.listeners._tls import Certificates, TlsFactory, TlsProblem
 from eventserver.thinned_log import ThinnedLog
-
-T = TypeVar("T")
 
 
 class _Accept(Factory):
@@ -172,7 +170,7 @@ class StreamServer(Service):
             connection.resume()
         self._check_empty()
 
-    def alone(self, put: Callable[[], T]) -> T:
+    def alone(self, put: Callable[[], bool]) -> bool:
         """Have something put by a connection; nothing that is held is put before that returns.
 
         For what is put under a key: between looking for the key and remembering it, nothing else may come under it.

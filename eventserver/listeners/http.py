@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from email.utils import format_datetime
 from typing import Any, ClassVar
 
@@ -56,6 +57,8 @@ class HttpListener(StreamServer):
             if context.journal is None
             else context.journal
         )
+        self._to_store: deque[Callable[[], None]] = deque()
+        self._storing = False
         self._full_since: float | None = None
         self._refusing = False
         self._date = (0.0, b"")
@@ -96,6 +99,22 @@ class HttpListener(StreamServer):
         if self._unwell():
             return "journal", "nothing can be stored now"
         return ("full", "there is no room for events now") if self._refusing else None
+
+    def in_turn(self, store: Callable[[], None]) -> None:
+        """Have a request stored; one that comes while the intake takes another is stored after that.
+
+        While it takes one it may keep promises, so that others are answered, and what was sent behind them is read.
+        But between looking for a request's keys and remembering them, nothing else may come under them.
+        """
+        self._to_store.append(store)
+        if self._storing:
+            return
+        self._storing = True
+        try:
+            while self._to_store:
+                self._to_store.popleft()()
+        finally:
+            self._storing = False
 
     def date(self) -> bytes:
         """The time as the header Date has it (RFC 9110, section 5.6.7), made once a second."""

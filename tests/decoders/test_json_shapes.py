@@ -42,6 +42,14 @@ def rows_of(shape: Shape, block: bytes) -> list[Any] | None:
     return shape.rows(block, shape.maker((), {}, False))
 
 
+def learned(decoder: JsonDecoder, match: Match, plain: dict[str, Any]) -> list[bytes]:
+    """Frames with the key `n`, whose shape the decoder knows then."""
+    frames = [b'{"n":%d}' % n for n in range(6)]
+    for _ in range(_json_shapes._OFTEN):
+        decoder.select(batch(frames), match, plain, to_encode=True)
+    return frames
+
+
 def as_json(events: list[Event]) -> Any:
     return msgspec.json.decode(msgspec.json.encode(events))
 
@@ -145,10 +153,7 @@ def test_rows_that_are_only_encoded_are_what_dictionaries_are(plain: dict[str, A
 
 def test_what_is_set_takes_the_place_of_what_a_later_line_has() -> None:
     decoder, match, plain = JsonDecoder(), Match("n >= 0"), {"site": "hq"}
-    alike = [b'{"n":%d}' % n for n in range(6)]
-    for _ in range(_json_shapes._OFTEN):
-        decoder.select(batch(alike), match, plain, to_encode=True)
-    given = batch([*alike, b'{"n":7,"site":"elsewhere"}', b'{"site":null,"n":8}'])
+    given = batch([*learned(decoder, match, plain), b'{"n":7,"site":"elsewhere"}', b'{"site":null,"n":8}'])
     selected = decoder.select(given, match, plain, to_encode=True)
     assert selected is not None
     assert as_json(selected) == as_json(Set(plain).apply(match.select(decoder.decode(given))))
@@ -208,20 +213,14 @@ def test_handlers_that_come_and_go_leave_nothing_behind() -> None:
 @pytest.mark.parametrize("key", ["message_key", "time_key", "type_key"])
 def test_what_is_set_by_the_name_of_what_is_taken_out_takes_nothing_away(key: str) -> None:
     decoder, match, plain = JsonDecoder(JsonOptions(**{key: "own"})), Match("n >= 0"), {"own": "set"}
-    alike = [b'{"n":%d}' % n for n in range(6)]
-    for _ in range(_json_shapes._OFTEN):
-        decoder.select(batch(alike), match, plain, to_encode=True)
-    given = batch([*alike, b'{"n":7,"own":"2026-11-22T10:00:00Z"}'])
+    given = batch([*learned(decoder, match, plain), b'{"n":7,"own":"2026-11-22T10:00:00Z"}'])
     selected = decoder.select(given, match, plain, to_encode=True)
     assert selected is None or as_json(selected) == as_json(Set(plain).apply(match.select(decoder.decode(given))))
 
 
 def test_what_gives_way_is_within_the_limits_too() -> None:
     decoder, match, plain = JsonDecoder(JsonOptions(max_depth=3)), Match("n >= 0"), {"site": "hq"}
-    alike = [b'{"n":%d}' % n for n in range(6)]
-    for _ in range(_json_shapes._OFTEN):
-        decoder.select(batch(alike), match, plain, to_encode=True)
-    given = batch([*alike, b'{"n":7,"site":[[[1]]]}'])
+    given = batch([*learned(decoder, match, plain), b'{"n":7,"site":[[[1]]]}'])
     selected = decoder.select(given, match, plain, to_encode=True)
     assert selected is None or as_json(selected) == as_json(Set(plain).apply(match.select(decoder.decode(given))))
 

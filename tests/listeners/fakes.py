@@ -22,9 +22,17 @@ from eventserver.listeners._udp import PAUSE
 NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
 
 
+def nothing() -> None:
+    """What happens in the middle of most puts."""
+
+
 @implementer(IIntake)
 class FakeIntake:
-    """Records batches. While `room` is 0 it refuses; another number is the count of batches that it still takes."""
+    """Records batches. While `room` is 0 it refuses; another number is the count of batches that it still takes.
+
+    `before_put` and `on_put` are called in the middle of `put`, as the real one calls handlers and keeps promises:
+    before it is known whether there is room, and when the batch is in the journal.
+    """
 
     refusal = "full"
 
@@ -33,17 +41,29 @@ class FakeIntake:
         self.room: int | None = None
         self.position = 0
         self.watches: list[tuple[int, Callable[[Failure | None], None]]] = []
-        self.on_put: Callable[[], None] = lambda: None
+        self.before_put: Callable[[], None] = nothing
+        self.on_put: Callable[[], None] = nothing
 
     def put(self, batch: Batch) -> int | None:
+        self.before_put()
         if self.room == 0:
             return None
         if self.room is not None:
             self.room -= 1
         self.batches.append(batch)
-        self.position += len(batch.frames)
+        self.position = position = self.position + len(batch.frames)
         self.on_put()
-        return self.position
+        return position
+
+    def meanwhile(self, do: Callable[[], object], *, before: bool = False) -> None:
+        """Have something done in the middle of the next `put`, and in none that this leads to."""
+        name = "before_put" if before else "on_put"
+
+        def once() -> None:
+            setattr(self, name, nothing)
+            do()
+
+        setattr(self, name, once)
 
     def watch(
         self,
@@ -55,11 +75,11 @@ class FakeIntake:
         assert level == "delivered"
         self.watches.append((position, done))
 
-    def deliver(self) -> None:
-        """Keep every promise."""
+    def deliver(self, failure: Failure | None = None) -> None:
+        """Keep every promise, or break all."""
         watches, self.watches = self.watches, []
         for _position, done in watches:
-            done(None)
+            done(failure)
 
     @property
     def frames(self) -> list[bytes]:

@@ -8,7 +8,7 @@ from eventserver.counters import ListenerCounters
 from eventserver.errors import Expired
 from eventserver.listeners._lumberjack_connection import LumberjackConnection
 from eventserver.listeners.lumberjack import LumberjackListener
-from tests.listeners.fakes import FakeConnections, FakeTransport, MemoryReactor, make_context
+from tests.listeners.fakes import FakeConnections, FakeTransport, MemoryReactor, make_context, nothing
 from tests.listeners.relp_bench import GONE, PEER, Intake
 from tests.lumberjack_client import LumberjackClient, acks
 
@@ -80,6 +80,11 @@ class Bench:
         return stopped
 
 
+#: What may happen in the middle of a put: a handler runs, or the oldest batch is given up.
+DURING_PUT = ("put settle", "put expire", "put full", "put pause", "put resume", "put half",
+              "before settle", "before expire", "before full", "before room", "before pause")  # fmt: skip
+
+
 class Life:
     """One client with its connections, one after the other; what happens to them are `deeds`, each followed by `go_on`.
 
@@ -93,6 +98,7 @@ class Life:
         self.bench = Bench(MemoryReactor(), self.counters).start({"max_unacknowledged": most}, ack_timeout=5.0)
         self.peer = self.bench.connect(client)
         self.sent: list[bytes] = []
+        self.stored = 0  # by the connections before this one
 
     def do(self, deed: str, number: int) -> None:
         intake, listener = self.bench.intake, self.bench.listener
@@ -100,6 +106,9 @@ class Life:
             new = [b"%d" % (len(self.sent) + index) for index in range(number)]
             self.sent += new
             self.client.send(*new)
+        elif deed in DURING_PUT:
+            when, _, what = deed.partition(" ")
+            intake.meanwhile(lambda: self.do(what, number), before=when == "before")
         elif deed == "settle":
             intake.settle(intake.watches[0][0] if intake.watches else None)
         elif deed == "expire":
@@ -121,6 +130,7 @@ class Life:
 
     def reconnect(self) -> None:
         self.peer.lose()
+        self.stored = len(self.bench.intake.frames)
         self.peer = self.bench.connect(self.client)
 
     def go_on(self) -> None:
@@ -134,9 +144,12 @@ class Life:
             for part in (data[:middle], data[middle:]) if self.cut else (data,):
                 if not peer.transport.aborted:
                     peer.receive(part)
+        numbers = [int(frame) for frame in self.bench.intake.frames[self.stored :]]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True, "in order, and once"
 
     def end(self, rounds: int) -> None:
         """Everything comes back to order: then everything is acknowledged, after so many rounds at most."""
+        self.bench.intake.before_put = self.bench.intake.on_put = nothing
         self.bench.intake.room = None
         for _ in range(rounds):
             if len(self.client.acknowledged) >= len(self.sent):

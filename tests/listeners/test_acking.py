@@ -16,7 +16,7 @@ from eventserver.listeners._lumberjack_connection import BATCH_FRAMES
 from eventserver.options import Duration
 from tests.listeners import relp_bench
 from tests.listeners.fakes import MemoryReactor
-from tests.listeners.lumberjack_bench import Bench, Life, Peer
+from tests.listeners.lumberjack_bench import DURING_PUT, Bench, Life, Peer
 from tests.lumberjack_client import LumberjackClient, compressed, json_frame, window
 
 
@@ -164,8 +164,9 @@ def test_there_may_be_no_room_besides(bench: Bench) -> None:
 
 
 _deeds = st.lists(
-    st.tuples(st.sampled_from(["send", "send", "settle", "settle", "expire", "full", "room", "lose", "half", "wait"]),
-              st.integers(1, 60)), min_size=12, max_size=40,
+    st.tuples(st.sampled_from(["send", "send", "settle", "settle", "expire", "full", "room", "lose", "half", "wait",
+                               *DURING_PUT]),
+              st.integers(1, 60)), min_size=30, max_size=60,
 )  # fmt: skip
 
 
@@ -185,7 +186,7 @@ class Bounded(Life):
         assert self.counters.received - self.counters.journaled == sum(self.counters.rejected.values())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(deeds=_deeds, most=st.integers(1, 20))
 def test_whatever_happens_the_limit_holds_and_nothing_is_lost(deeds: list[tuple[str, int]], most: int) -> None:
     life = Bounded(most)

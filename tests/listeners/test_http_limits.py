@@ -318,6 +318,21 @@ def test_a_pause_counts_against_nobody(make: Make) -> None:
     assert peer.answer().status == 200
 
 
+def test_a_connection_that_closes_is_read_also_in_a_pause(make: Make) -> None:
+    """Over TLS the peer has to be heard saying that it closes."""
+    world = make()
+    world.intake.ack_now = False
+    peer = world.peer()
+    peer.post(b"x")
+    peer.post(b"x", connection="close")
+    world.intake.ack_now = True
+    world.listener.pause()
+    world.intake.deliver()
+    assert [answer.status for answer in peer.answers()] == [200, 200]
+    assert peer.closed
+    assert peer.transport.reading
+
+
 def test_a_peer_that_reads_no_answers_is_cut_off(make: Make) -> None:
     world = make(close_timeout=30.0)
     peer = world.peer()

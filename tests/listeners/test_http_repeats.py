@@ -84,6 +84,47 @@ def test_a_repeat_in_flight_waits_for_the_first(world: World) -> None:
     assert world.frames == [b"x"]
 
 
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [(b"x", {"idempotency_key": "k"}), (encoded(1, 2), {"content_type": BATCH})],
+    ids=["Idempotency-Key", "CloudEvents"],
+)
+@pytest.mark.parametrize("failure", [None, Failure(RuntimeError("expired"))], ids=["delivered", "expired"])
+def test_a_repeat_is_read_while_the_intake_takes_the_first(
+    world: World, body: bytes, headers: dict[str, str], failure: Failure | None
+) -> None:
+    """A handler takes all there is, or the oldest is given up: the request before it is answered, and then it comes."""
+    intake = world.intake
+    intake.ack_now = False
+    other, first = world.peer(), world.peer()
+    other.post(b"a")
+    other.post(body, **headers)
+    assert len(world.frames) == 1, "it waits in the connection"
+    intake.meanwhile(lambda: intake.deliver(failure))
+    first.post(body, **headers)
+    assert [answer.status for answer in other.answers()] == [200 if failure is None else 503]
+    count = len(world.frames)
+    assert count == len({bytes(frame) for frame in world.frames}), "nothing is stored twice"
+    intake.deliver()
+    assert first.answer().json == {"accepted": count - 1, "duplicates": 0}
+    assert other.answer().json == {"accepted": 0, "duplicates": count - 1}
+
+
+def test_requests_that_are_read_while_one_is_stored_are_refused_one_by_one(world: World) -> None:
+    intake = world.intake
+    intake.ack_now = False
+    other, first = world.peer(), world.peer()
+    other.post(b"a")
+    other.post(b"y", idempotency_key="k")
+    other.post(b"x", idempotency_key="k")
+    intake.on_put = intake.deliver
+    first.post(b"x", idempotency_key="k")
+    assert [answer.status for answer in other.answers()] == [200, 422]
+    intake.deliver()
+    assert [first.answer().status, other.answer().status] == [200, 200]
+    assert world.frames == [b"a", b"x"]
+
+
 def test_a_repeat_of_what_was_refused_is_stored(world: World) -> None:
     world.intake.room = 0
     assert world.asks(b"x", idempotency_key="k").status == 503

@@ -16,7 +16,7 @@ from eventserver.listeners.lumberjack import LumberjackListener
 from eventserver.options import Duration, Size, parse
 from eventserver.settings import from_mapping
 from tests.listeners.fakes import MemoryReactor
-from tests.listeners.lumberjack_bench import Bench, Life
+from tests.listeners.lumberjack_bench import DURING_PUT, Bench, Life
 from tests.listeners.relp_bench import PEER
 from tests.lumberjack_client import LumberjackClient, compressed, json_frame, pairs_frame, window
 
@@ -314,17 +314,14 @@ def test_settings_that_cannot_be_meant_are_named() -> None:
 
 DEEDS = st.lists(
     st.tuples(
-        st.sampled_from(
-            ["send", "send", "settle", "settle", "expire", "full", "room", "pause", "resume", "lose", "half", "wait"]
-        ),
+        st.sampled_from(["send", "send", "settle", "settle", "expire", "full", "room", "pause", "resume", "lose",
+                         "half", "wait", *DURING_PUT]),
         st.integers(1, 9),
-    ),
-    min_size=12,
-    max_size=40,
-)
+    ), min_size=30, max_size=60,
+)  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(DEEDS, st.sampled_from([1, 3]), st.booleans())
 def test_nothing_is_acknowledged_that_was_not_stored_and_in_the_end_all_is(
     deeds: list[tuple[str, int]], ahead: int, compress: bool

@@ -8,20 +8,23 @@ from hypothesis import strategies as st
 from eventserver.counters import ListenerCounters
 from eventserver.errors import Expired, Stopped
 from eventserver.options import Size
-from tests.listeners.fakes import MemoryReactor
+from tests.listeners.fakes import MemoryReactor, nothing
 from tests.listeners.relp_bench import Bench, Peer
 from tests.relp_client import RelpClient
 
+#: What may happen in the middle of a put: a handler runs, or the oldest batch is given up.
+DURING_PUT = ["put settle", "put later", "put expire", "put full", "put pause", "put resume", "put half", "put lose",
+              "before settle", "before expire", "before full", "before room", "before pause"]  # fmt: skip
 DEEDS = st.lists(
     st.tuples(
         st.sampled_from(
             ["send", "send", "send", "settle", "settle", "later", "expire", "full", "room", "pause", "resume",
-             "lose", "half", "close", "wait", "cut", "hear"]
+             "lose", "half", "close", "wait", "cut", "hear", *DURING_PUT]
         ),
         st.integers(0, 9),
     ),
-    min_size=12,
-    max_size=40,
+    min_size=30,
+    max_size=60,
 )  # fmt: skip
 
 
@@ -34,6 +37,7 @@ class Life:
         self.bench = Bench(MemoryReactor(), self.counters).start(limits, ack=ack, ack_timeout=5.0)
         self.client = RelpClient(window=20)
         self.sent = 0
+        self.stored = 0  # by the connections before this one
         self.peer: Peer | None = None
         self.closing = False
 
@@ -41,6 +45,7 @@ class Life:
         """The connection there is, or the next one."""
         if self.peer is None:
             self.closing = False
+            self.stored = len(self.bench.intake.frames)
             self.peer = self.bench.connect()
             self.peer.client = self.client
             self.peer.open()
@@ -67,27 +72,9 @@ class Life:
             for part in (data[: number * 3], data[number * 3 :]):
                 if part:
                     peer.protocol.dataReceived(part)
-        elif deed == "settle":
-            bench.intake.settle(bench.intake.position - number)
-        elif deed == "later" and bench.intake.watches:
-            bench.intake.watches.pop()[1](None)
-        elif deed == "expire" and number > 6:
-            bench.intake.settle(failure=Expired("gave up"))
-        elif deed == "full":
-            bench.intake.room = 0
-        elif deed == "room":
-            bench.intake.room = None
-            bench.listener.resume()
-        elif deed == "pause":
-            bench.listener.pause()
-        elif deed == "resume":
-            bench.listener.resume()
-        elif deed == "lose":
-            peer.lose()
-            self.peer = None
-        elif deed == "half":
-            self.closing = True
-            peer.protocol.readConnectionLost()
+        elif deed.startswith(("put ", "before ")):
+            when, _, what = deed.partition(" ")
+            bench.intake.meanwhile(lambda: self.happens(what, number), before=when == "before")
         elif deed == "close" and not self.closing:
             self.closing = True
             peer.protocol.dataReceived(self.client.close())
@@ -95,13 +82,43 @@ class Life:
             bench.wait(number)
         elif deed == "cut" and number > 6:
             peer.protocol.dataReceived(b"no RELP")
+        else:
+            self.happens(deed, number)
         self.hear()
         self.check()
+
+    def happens(self, deed: str, number: int) -> None:
+        """What may also happen in the middle of a put."""
+        bench = self.bench
+        intake, listener = bench.intake, bench.listener
+        if deed == "settle":
+            intake.settle(intake.position - number)
+        elif deed == "later" and intake.watches:
+            intake.watches.pop()[1](None)
+        elif deed == "expire" and number > 6:
+            intake.settle(failure=Expired("gave up"))
+        elif deed in ("full", "room"):
+            intake.room = 0 if deed == "full" else None
+            if deed == "room":
+                listener.resume()
+        elif deed == "pause":
+            listener.pause()
+        elif deed == "resume":
+            listener.resume()
+        elif deed in ("half", "lose") and self.peer is not None:
+            self.closing = True
+            if deed == "half":
+                self.peer.protocol.readConnectionLost()
+            else:
+                peer, self.peer = self.peer, None
+                peer.lose()
 
     def check(self) -> None:
         bench = self.bench
         assert set(self.client.acknowledged) <= set(bench.intake.frames)
         assert self.client.refused == []
+        numbers = [int(frame.split()[1]) for frame in bench.intake.frames[self.stored :]]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True, "in order, and once"
         assert self.counters.balanced()
         assert self.counters.acknowledged >= len(self.client.acknowledged)
         if self.peer is not None:
@@ -116,6 +133,7 @@ class Life:
     def end(self) -> None:
         """Everything comes back to order: then everything is acknowledged, and the listener stops."""
         bench = self.bench
+        bench.intake.before_put = bench.intake.on_put = nothing
         bench.intake.room = None
         bench.listener.resume()
         for _ in range(100):
@@ -141,7 +159,7 @@ class Life:
         assert bench.reactor.getDelayedCalls() == []
 
 
-@settings(max_examples=300)
+@settings(max_examples=120, deadline=None)
 @given(DEEDS)
 def test_nothing_is_acknowledged_that_was_not_stored_and_in_the_end_all_is(deeds: list[tuple[str, int]]) -> None:
     life = Life("durable")
@@ -150,6 +168,7 @@ def test_nothing_is_acknowledged_that_was_not_stored_and_in_the_end_all_is(deeds
     life.end()
 
 
+@settings(max_examples=40, deadline=None)
 @given(DEEDS)
 def test_the_same_where_memory_is_enough(deeds: list[tuple[str, int]]) -> None:
     life = Life("memory")

@@ -353,6 +353,15 @@ def test_what_comes_while_a_held_batch_is_put_comes_after_it(bench: Bench) -> No
     assert bench.counters.journaled == bench.counters.received == 2
 
 
+def test_a_connection_that_is_lost_while_its_batch_is_put_loses_no_tail(bench: Bench) -> None:
+    bench.start()
+    connection, _ = bench.connect()
+    bench.intake.meanwhile(lambda: connection.connectionLost(GONE))
+    connection.dataReceived(b"a\ntail")
+    assert bench.intake.frames == [b"a", b"tail"]
+    assert not connection.held
+
+
 def test_a_connection_that_ends_while_its_batch_is_put_waits_for_the_reply(bench: Bench) -> None:
     bench.start(replies=True)
     connection, transport = bench.connect()

@@ -111,7 +111,7 @@ KINDS: dict[str, tuple[Any, Any, Any]] = {
     "http": (Https, lambda: Http("h", "/", "application/x-ndjson", {}, None), FORMATS["json"]),
 }
 #: What the server does next: acknowledge so many of what waits, or end the connection.
-DEEDS = st.lists(st.integers(0, 6) | st.just("end") | st.just("break"), max_size=25)
+DEEDS = st.lists(st.integers(0, 6) | st.just("end") | st.just("break"), min_size=8, max_size=25)
 
 
 class Play:
