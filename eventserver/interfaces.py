@@ -242,7 +242,7 @@ class IReader(Interface):
         """The bytes of the entries that the cursor has not passed."""
 
     def expire_oldest() -> int:
-        """Move the cursor behind the oldest entry that it has not passed; returns the new position."""
+        """Move the cursor behind the oldest entry that it has not passed; returns where that ends."""
 
 
 class IJournal(Interface):

@@ -43,7 +43,10 @@ class JournalReader(ABC):
         return self._listeners is None or listener in self._listeners
 
     def expire_oldest(self) -> int:
-        """Move behind the oldest entry that it has not passed; returns the new position."""
+        """Move behind the oldest entry that it has not passed; returns where that ends.
+
+        The cursor may be further then: over what follows for others it goes by itself, and that was not given up.
+        """
         end = self.oldest_end()
         if end is None:
             return self.position

@@ -44,10 +44,10 @@ class _Owed:
     """A message that was read: batches that the intake has not taken yet, and the ack that it asks for.
 
     `key` is what its repeats are recognised by; empty where it asks for no ack. `size` counts for the budget while it
-    is held.
+    is held. `positions` are those of its batches, of which `unkept` have yet to be acknowledged.
     """
 
-    __slots__ = ("batches", "chunk", "frames", "json", "key", "position", "since", "size")
+    __slots__ = ("batches", "chunk", "frames", "json", "key", "positions", "since", "size", "unkept")
 
     def __init__(self, since: float, message: Message, batches: list[Batch], sender: str) -> None:
         self.since = since
@@ -57,7 +57,8 @@ class _Owed:
         self.chunk = message.chunk
         self.json = message.json
         self.key = "" if message.chunk is None else message.key(sender)
-        self.position = 0
+        self.positions: list[int] = []
+        self.unkept = 0
 
 
 class FluentConnection(PromisingConnection[_Owed]):
@@ -212,9 +213,10 @@ class FluentConnection(PromisingConnection[_Owed]):
             return False
         self._held_size -= owed.size
         if owed.chunk is not None:
-            if owed.position:
-                self._intake.watch(self._ack, owed.position, partial(self._settled, owed))
-            else:
+            owed.unkept = len(owed.positions)
+            for position in owed.positions:
+                self._intake.watch(self._ack, position, partial(self._kept, owed))
+            if not owed.positions:
                 self._settled(owed, None)  # it carries nothing
         return True
 
@@ -226,17 +228,17 @@ class FluentConnection(PromisingConnection[_Owed]):
                 # Also of one that was stored in part: it came again meanwhile, and found room as a whole.
                 self.counters.duplicates += sum(len(batch.frames) for batch in batches)
                 batches.clear()
-                owed.position = position
+                owed.positions = [position]
                 return True
         while batches:
             position = self._ingest.put(batches[0])
             if position is None:
                 return False
             batches.popleft()
-            owed.position = position
-        if owed.key and owed.position:
+            owed.positions.append(position)
+        if owed.key and owed.positions:
             # In the same turn as the frames, so that the journal writes both or neither.
-            keys.remember(scope, [(owed.key, owed.position)])
+            keys.remember(scope, [(owed.key, owed.positions[-1])])
         return True
 
     def _end(self, reason: str = "incomplete") -> None:
@@ -280,6 +282,12 @@ class FluentConnection(PromisingConnection[_Owed]):
             super()._read_or_not()
 
     # Inside: from the intake to acks
+
+    def _kept(self, owed: _Owed, failure: Failure | None) -> None:
+        """The promise about one batch of a message: each may be given up by itself."""
+        owed.unkept -= 1
+        if failure is not None or not owed.unkept:
+            self._settled(owed, failure)
 
     def _settled(self, owed: _Owed, failure: Failure | None) -> None:
         """The promise about a message is kept, or will never be."""

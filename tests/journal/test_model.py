@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from hypothesis import settings
@@ -14,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from eventserver.testing.journals import parked
 
 from .faulty import faulty_disk
-from .world import World, read_all
+from .world import World, quick_folder, read_all
 
 NAMES = ["a", "b"]
 
@@ -24,7 +22,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="journal-model-"))
+        self.folder = quick_folder()
         self.faulty = faulty_disk()
         disk, self.faults = self.faulty.__enter__()
         # Everything is small, so that each step crosses some border.
@@ -35,7 +33,7 @@ class JournalMachine(RuleBasedStateMachine):
             window=4000,
             segment_bytes=6000,
             ballast=4096,
-            retention=100.0,
+            retention=5.0,
         )
         self.journal: Any = None
         self.appended = 0
@@ -45,9 +43,13 @@ class JournalMachine(RuleBasedStateMachine):
         self.dead = 0
         self.dead_written = 0
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(before=st.lists(st.integers(0, 800), min_size=4, max_size=16))
+    def begin(self, before: list[int]) -> None:
+        """There is something already, of which a part is on disk only."""
         self.open()
+        for size in before:
+            self.append(3, [size])
+            self.wait(0.005)
 
     def open(self) -> None:
         self.journal = self.world.open()
@@ -56,12 +58,13 @@ class JournalMachine(RuleBasedStateMachine):
         self.got = {name: reader.position for name, reader in self.readers.items()}
         self.dead = len(self.journal.dead())
 
-    @rule(count=st.integers(1, 5), size=st.integers(0, 800))
-    def append(self, count: int, size: int) -> None:
-        frames = [b"%d " % (self.appended + index) + b"x" * size for index in range(count)]
-        batch = self.world.batch(*frames)
-        self.appended += count
-        assert self.journal.append(batch, 400 + sum(map(len, frames))) == self.appended
+    @rule(count=st.integers(1, 5), sizes=st.lists(st.integers(0, 800), min_size=1, max_size=4))
+    def append(self, count: int, sizes: list[int]) -> None:
+        for size in sizes:
+            frames = [b"%d " % (self.appended + index) + b"x" * size for index in range(count)]
+            batch = self.world.batch(*frames)
+            self.appended += count
+            assert self.journal.append(batch, 400 + sum(map(len, frames))) == self.appended
 
     @rule(seconds=st.sampled_from([0.0, 0.005, 0.2, 1.0, 3.0]))
     def wait(self, seconds: float) -> None:
@@ -104,20 +107,26 @@ class JournalMachine(RuleBasedStateMachine):
         self.written = {name: reader.position for name, reader in self.readers.items()}
         self.dead_written = self.dead
 
-    @rule()
-    def fill(self) -> None:
-        self.faults.full = True
+    # What is one rule here is chosen as often as appending: so that there is something to crash.
 
-    @rule(what=st.sampled_from(["fail_syncs", "fail_writes"]))
-    def fail(self, what: str) -> None:
-        setattr(self.faults, what, 1)
+    @rule(what=st.sampled_from(["full", "fail_syncs", "fail_writes", "mend"]))
+    def trouble(self, what: str) -> None:
+        if what == "mend":
+            self.mend()
+        else:
+            setattr(self.faults, what, True)
 
-    @rule()
     def mend(self) -> None:
         self.faults.full = False
         self.faults.fail_syncs = self.faults.fail_writes = 0
 
-    @rule()
+    @rule(how=st.sampled_from(["crash", "crash", "close"]))
+    def start_again(self, how: str) -> None:
+        if how == "crash":
+            self.crash()
+        else:
+            self.close()
+
     def crash(self) -> None:
         committed, first = self.journal.committed, self.journal.first
         positions = {name: reader.position for name, reader in self.readers.items()}
@@ -131,7 +140,6 @@ class JournalMachine(RuleBasedStateMachine):
         assert self.dead >= self.dead_written
         assert self.journal.info()["lost"] == 0
 
-    @rule()
     def close(self) -> None:
         self.mend()
         for _ in range(30):
@@ -177,4 +185,4 @@ class JournalMachine(RuleBasedStateMachine):
 
 
 TestJournalMachine = JournalMachine.TestCase
-TestJournalMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestJournalMachine.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)

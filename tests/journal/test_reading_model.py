@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from twisted.python.failure import Failure
 
 from eventserver.interfaces import Entry
 
-from .world import World
+from .world import World, quick_folder
 
 #: By name, the listeners whose batches come to a reader; those that are never written.
 READERS: dict[str, list[str] | None] = {"all": None, "some": ["a"], "other": ["b", "c"], "passing": ["a"]}
@@ -25,7 +24,7 @@ class ReadingMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="journal-reading-"))
+        self.folder = quick_folder()
         # A window of a few batches, segments of a few more, and no history beyond two of these.
         self.world = World(self.folder, max_bytes=30_000, window=3000, segment_bytes=5000, ballast=0, retention=2.0)
         self.journal: Any = None
@@ -33,12 +32,17 @@ class ReadingMachine(RuleBasedStateMachine):
         self.readers: dict[str, Any] = {}
         self.got: dict[str, int] = {}
         self.reading: dict[str, Any] = {}
-        self.passed: dict[str, int] = {}
+        self.joined: dict[str, int] = {}
+        self.errors: list[Failure] = []
 
-    @initialize(held=st.booleans())
-    def begin(self, held: bool) -> None:
+    @initialize(held=st.booleans(), before=st.lists(st.sampled_from("abcd"), min_size=4, max_size=16))
+    def begin(self, held: bool, before: list[str]) -> None:
+        """There is something already, of which a part is on disk only."""
         self.held = held
         self.open()
+        for listener in before:
+            self.append(3, 200, listener)
+            self.wait(0.005)
 
     def open(self) -> None:
         self.journal = self.world.open()
@@ -47,10 +51,10 @@ class ReadingMachine(RuleBasedStateMachine):
         for name in READERS:
             self.join(name)
 
-    def join(self, name: str) -> None:
-        reader = self.journal.reader(name, 0, READERS[name], passing=name in PASSING)
+    def join(self, name: str, position: int | None = 0) -> None:
+        reader = self.journal.reader(name, position, READERS[name], passing=name in PASSING)
         self.readers[name] = reader
-        self.got[name] = reader.position
+        self.got[name] = self.joined[name] = reader.position
         self.reading.pop(name, None)
 
     def wanted(self, name: str, start: int, end: int) -> list[int]:
@@ -98,7 +102,7 @@ class ReadingMachine(RuleBasedStateMachine):
                 self.reading.pop(name, None)
                 self.take(entries, name)
 
-        found.addCallback(came)
+        found.addCallback(came).addErrback(self.errors.append)
 
     def take(self, entries: list[Entry], name: str) -> None:
         """They are the next ones for the reader, and none of its frames is left out."""
@@ -125,33 +129,46 @@ class ReadingMachine(RuleBasedStateMachine):
     def expire(self, name: str) -> None:
         before = self.readers[name].position
         end = self.readers[name].expire_oldest()
-        assert before <= end <= self.journal.committed
+        assert before <= end <= max(before, self.journal.committed)
         self.got[name] = max(self.got[name], end)
 
-    @rule(name=st.sampled_from(sorted(READERS)))
-    def leave_and_come_back(self, name: str) -> None:
+    @rule(besides=st.sampled_from(sorted(READERS)))
+    def handle_all(self, besides: str) -> None:
+        """One is left behind, and alone in holding what there is."""
+        for name, reader in self.readers.items():
+            if name != besides:
+                self.journal.commit_cursor(name, self.journal.committed)
+                self.got[name] = max(self.got[name], reader.position)
+        self.wait(3.0)
+
+    @rule(name=st.sampled_from([*sorted(READERS), ""]), position=st.sampled_from([0, None]))
+    def come_back(self, name: str, position: int | None) -> None:
+        """One handler, or the server: one rule, so that it does not happen all the time."""
+        if not name:
+            self.restart()
+            return
         self.journal.drop_reader(name)
-        self.join(name)
+        self.join(name, position)
 
     @rule(start=st.floats(0, 1), end=st.floats(0, 1), max_bytes=st.integers(1, 8000))
     def look_back(self, start: float, end: float, max_bytes: int) -> None:
         first, last = sorted((int(start * self.journal.head), int(end * self.journal.head)))
+        # More may be committed until the answer comes.
+        last = min(last, self.journal.committed)
         found = self.journal.read_between(first, last, max_bytes)
 
         def came(entries: list[Entry]) -> None:
             reached = entries[0].first if entries else last
-            # Whatever is left out before that was freed, or is not committed.
-            assert max(first, self.journal.first) >= min(reached, self.journal.committed) or reached <= first, (
-                first, reached, self.journal.first, self.journal.committed,
-            )  # fmt: skip
+            # Whatever is left out before that was freed.
+            assert max(first, self.journal.first) >= reached, (first, reached, self.journal.first)
             for entry in entries:
                 assert (entry.first, entry.first < last, entry.end > first) == (max(reached, entry.first), True, True)
                 assert [int(frame.split()[0]) for frame in entry.batch.frames] == list(range(entry.first, entry.end))
                 reached = entry.end
 
-        found.addCallback(came)
+        # What is raised in a callback nobody would see.
+        found.addCallback(came).addErrback(self.errors.append)
 
-    @rule()
     def restart(self) -> None:
         for _ in range(30):
             self.world.clock.advance(0.1)
@@ -173,10 +190,13 @@ class ReadingMachine(RuleBasedStateMachine):
         journal = self.journal
         if journal is None:
             return
+        for failure in self.errors:
+            failure.raiseException()
         assert (journal.head, journal.info()["lost"], journal.unwell) == (len(self.listeners), 0, None)
         assert 0 <= journal.first <= journal.committed
         for name, reader in self.readers.items():
-            assert reader.position <= journal.committed
+            # A new one at the head is ahead of what waits to be committed, and not for it.
+            assert reader.position <= max(journal.committed, self.joined[name])
             assert reader.position >= journal.first or not self.wanted(name, reader.position, journal.committed)
             if self.wanted(name, max(reader.position, self.got[name]), journal.committed):
                 assert reader.lag_bytes() > 0, f"{name} is behind, and says that it is not"
@@ -207,4 +227,4 @@ class ReadingMachine(RuleBasedStateMachine):
 
 
 TestReadingMachine = ReadingMachine.TestCase
-TestReadingMachine.settings = settings(max_examples=30, stateful_step_count=50, deadline=None)
+TestReadingMachine.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,12 @@ class World:
         for call in list(self.clock.getDelayedCalls()):
             call.cancel()
         abandon(journal)
+
+
+def quick_folder() -> Path:
+    """A new folder, in memory where the system has a place for that: models sync all the time."""
+    memory = "/dev/shm"  # not a name that somebody else could have made
+    return Path(tempfile.mkdtemp(prefix="journal-", dir=memory if os.access(memory, os.W_OK) else None))
 
 
 def abandon(journal: Any) -> None:

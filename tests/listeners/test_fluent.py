@@ -85,10 +85,22 @@ def test_a_large_message_is_several_batches_and_one_ack(bench: Bench) -> None:
     peer.send(packed("a", entries, chunk="c", size=35))
     assert [len(batch.frames) for batch in bench.intake.batches] == [11, 11, 11, 2]
     assert bench.intake.frames == entries
-    assert [position for position, _ in bench.intake.watches] == [35]
+    assert [position for position, _ in bench.intake.watches] == [11, 22, 33, 35]
     bench.intake.settle()
     assert peer.acks() == ["c"]
     assert bench.counters.acknowledged == 35
+
+
+@pytest.mark.parametrize("given_up", [0, 1, 3])
+def test_a_large_message_of_which_a_part_is_given_up_is_not_acknowledged(bench: Bench, given_up: int) -> None:
+    """Each of its batches may be, by itself."""
+    peer = bench.start().connect()
+    peer.send(packed("a", [entry(number, {"log": "x" * 100_000}) for number in range(35)], chunk="c", size=35))
+    watches, bench.intake.watches = list(bench.intake.watches), type(bench.intake.watches)()
+    for number, (_, done) in enumerate(watches):
+        done(Failure(Expired("given up")) if number == given_up else None)
+    assert peer.acks() == []
+    assert bench.counters.acknowledged == 0
 
 
 def test_an_entry_over_the_limit_is_marked(bench: Bench) -> None:

@@ -150,14 +150,14 @@ class World:
         delivery.start()
         return delivery
 
-    def put(self, *lines: str, listener: str = "l") -> None:
+    def put(self, *lines: str, listener: str = "l", peer: str = "192.0.2.1:1") -> None:
         self.batches += 1
         batch = Batch(
             id=f"B{self.batches:025}",
             listener=listener,
             decoder="text",
             received=self.now(),
-            peers=["192.0.2.1:1"],
+            peers=[peer],
             frames=[line.encode() for line in lines],
         )
         assert self.intake.put(batch) is not None

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
 from eventserver.replaying import ReplayError
 from eventserver.replaying.gate import Gate
@@ -17,7 +18,9 @@ from tests.replaying.history import Keeper, World
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("put"), st.integers(1, 3)),
+        # A batch for each letter, which is its sender: what comes in one pile goes in several lanes.
+        st.tuples(st.just("put"), st.sampled_from(["a", "ab", "abc", "abacc"])),
+        st.tuples(st.just("end"), st.integers(0, 3)),
         st.tuples(st.just("end"), st.integers(0, 3)),
         st.tuples(st.just("wait"), st.sampled_from([0.0, 0.01, 0.06, 0.3])),
         st.tuples(st.just("replay"), st.sampled_from([0.0, 5.0, 50.0])),
@@ -25,59 +28,71 @@ STEPS = st.lists(
         st.tuples(st.just("cancel"), st.just(0)),
     ),
     min_size=12,
-    max_size=40,
+    max_size=60,
 )
 
 
 class Slow(Keeper):
-    """Each call waits until the test ends it, well or not."""
+    """Each call waits until the test ends it, well or not; a `stubborn` one does so even where it is cancelled."""
 
-    def __init__(self) -> None:
+    def __init__(self, stubborn: bool = False) -> None:
         super().__init__()
-        self.running: list[tuple[list[Any], Deferred[None]]] = []
+        self.stubborn = stubborn
+        self.running: list[tuple[list[Any], Deferred[None], Deferred[None]]] = []
+        """Events, what the call returned, and what that waits for where it is cancelled."""
         self.got: list[tuple[str, str]] = []
+        self.overlaps = 0
+        """Calls of the one while a call of the other ran."""
 
     def handle(self, pile: list[Any]) -> Any:
         self._forget_cancelled()
         marks = {event.context.get("replay", "") for event in pile}
-        marks |= {event.context.get("replay", "") for events, _ in self.running for event in events}
-        assert len({bool(mark) for mark in marks}) == 1, "a live call and one of a replay at once"
+        marks |= {event.context.get("replay", "") for events, _, _ in self.running for event in events}
+        # Counted and not raised: a call that raises is tried again, and nobody would see it.
+        self.overlaps += len({bool(mark) for mark in marks}) > 1
         waits: Deferred[None] = Deferred()
-        self.running.append((pile, waits))
-        return waits
+        late: Deferred[None] = Deferred()
+
+        def cancelled(failure: Failure) -> Any:
+            return late if self.stubborn and failure.check(CancelledError) else failure
+
+        self.running.append((pile, waits, late))
+        return waits.addErrback(cancelled)
 
     def _forget_cancelled(self) -> None:
-        self.running = [(pile, waits) for pile, waits in self.running if not waits.called]
+        self.running = [one for one in self.running if self.stubborn or not one[1].called]
 
     def end(self, number: int, error: Exception | None = None) -> None:
         """One of the calls that run comes to its end."""
         self._forget_cancelled()
         if not self.running:
             return
-        pile, waits = self.running.pop(number % len(self.running))
+        pile, waits, late = self.running.pop(number % len(self.running))
+        ending = late if waits.called else waits
         if error is not None:
-            waits.errback(error)
+            ending.errback(error)
             return
         self.got += [(event.message, event.context.get("replay", "")) for event in pile]
-        waits.callback(None)
+        ending.callback(None)
 
 
-@settings(max_examples=150, deadline=None)
-@given(steps=STEPS, concurrency=st.sampled_from([1, 3]), size=st.sampled_from([1, 2, 100]))
+@settings(max_examples=70, deadline=None)
+@given(steps=STEPS, concurrency=st.sampled_from([1, 3]), size=st.sampled_from([1, 2, 100]), stubborn=st.booleans())
 def test_no_two_calls_overlap_and_nothing_is_left_out(
-    steps: list[tuple[str, Any]], concurrency: int, size: int
+    steps: list[tuple[str, Any]], concurrency: int, size: int, stubborn: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder))
-        handler = Slow()
+        handler = Slow(stubborn)
         live = world.add(handler, concurrency=concurrency, max_events=size, timeout=0)
         put = 0
         wanted: dict[str, int] = {}
         cancelled = set()
         for step, value in steps:
             if step == "put":
-                world.put(*(str(put + n) for n in range(value)))
-                put += value
+                for peer in value:
+                    world.put(str(put), peer=peer)
+                    put += 1
             elif step == "end":
                 handler.end(value)
             elif step == "fail":
@@ -106,6 +121,7 @@ def test_no_two_calls_overlap_and_nothing_is_left_out(
             if id not in cancelled:
                 assert sorted(again) == sorted(everything[:end])
                 assert world.replays.get(id).state == "done"
+        assert not handler.overlaps
         assert live.counters.balanced()
         assert not live.counters.failures["error"]
         assert live.counters.delivered == put
@@ -123,5 +139,5 @@ def test_it_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
         handler.end(0)
         world.put("b")
         world.begin(to=1)
-        assert [running.delivery.counters.failures["error"] for running in world.replays._running.values()] == [1]
         assert live.counters.failures["error"] == 0
+        assert handler.overlaps == 1
