@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from eventserver.blocks import Lines, count_lines, cut_lines, ended
+from eventserver.blocks import Lines, count_lines, ended
 from eventserver.event import Batch, size_of
 from eventserver.testing.decoders import RECEIVED
 
@@ -24,7 +24,7 @@ def block_of(lines: list[bytes]) -> bytes:
 @given(lines=_lines)
 def test_they_are_the_lines_of_the_block(lines: list[bytes]) -> None:
     block = block_of(lines)
-    assert cut_lines(block) == lines
+    assert Lines(block).cut() == lines
     assert count_lines(block) == len(lines)
     assert list(Lines(block)) == lines
     assert Lines(block) == lines
@@ -81,11 +81,6 @@ def test_lists_can_be_added(lines: list[bytes]) -> None:
     assert add([b"x"], Lines(block_of(lines))) == [b"x", *lines]
     with pytest.raises(TypeError):
         add(Lines(b"a\n"), (b"x",))
-
-
-@given(lines=st.lists(st.integers(0, 130).map(bytes), min_size=1, max_size=30))
-def test_short_lines_and_long_ones_are_cut_alike(lines: list[bytes]) -> None:
-    assert cut_lines(block_of(lines)) == lines
 
 
 @given(lines=_lines, end=st.sampled_from([b"\n", b"\x7f", b"; "]))

@@ -9,7 +9,6 @@ import re
 
 from zope.interface import implementer
 
-from eventserver.blocks import cut_lines
 from eventserver.framing._base import CRLF, FramerOptions, Line
 from eventserver.framing._body import CountedFramer
 from eventserver.framing.counted import LARGEST_USUAL, STRAY, cut_usual
@@ -120,11 +119,10 @@ class AutoFramer(CountedFramer):
             held = line.held
         if (held or data[position : position + 1])[:1] < _BEHIND_DIGITS or b"\0" in data or b"\r" in data:
             return False
-        end = data.rfind(b"\n") + 1
-        tail = data[end:]
-        if end <= position or (tail and tail < _BEHIND_DIGITS):
+        lines = (data[position:] if position else data).split(b"\n")
+        tail = lines.pop()
+        if not lines or (tail and tail < _BEHIND_DIGITS):
             return False
-        lines = cut_lines(data[position:end])
         if held:
             lines[0] = bytes(held) + lines[0]
         if min(lines) < _BEHIND_DIGITS or (len(held) + len(data) > self._limit < max(map(len, lines))):
