@@ -142,6 +142,27 @@ class LinesFramer(_DelimitedFramer):
 
     __slots__ = ()
 
+    class Options(FramerOptions, frozen=True, kw_only=True):
+        """The options of `framing = "lines"`."""
+
+        delimiter: Annotated[
+            str,
+            Doc(
+                "What ends a line: 1 to 16 bytes, taken literally (TOML's escapes in double quotes serve). With "
+                "the default, LF, a CR before it is stripped.",
+                "\r\n",
+                "||",
+            ),
+        ] = "\n"
+
+        def problems(self) -> Iterable[tuple[str, str]]:
+            """A delimiter that is empty or too long."""
+            if not 1 <= len(self.delimiter.encode()) <= _MAX_DELIMITER:
+                yield "delimiter", f"a delimiter has 1 to {_MAX_DELIMITER} bytes"
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options, options.delimiter.encode())
+
     def lines(self, data: bytes) -> Sequence[bytes]:
         """As `feed`. Where it brings many lines, and nothing has to be done to one of them, they are not cut yet."""
         end = data.rfind(_LF) + 1 if self._strip and _MANY <= len(data) <= self._limit else 0
@@ -164,27 +185,6 @@ class LinesFramer(_DelimitedFramer):
     def _completes(self, line: Line, data: bytes) -> bool:
         """Whether `data` brings the end of the line in progress, which is kept as it is."""
         return line.plain and len(line.held) + data.index(_LF) <= self._limit
-
-    class Options(FramerOptions, frozen=True, kw_only=True):
-        """The options of `framing = "lines"`."""
-
-        delimiter: Annotated[
-            str,
-            Doc(
-                "What ends a line: 1 to 16 bytes, taken literally (TOML's escapes in double quotes serve). With "
-                "the default, LF, a CR before it is stripped.",
-                "\r\n",
-                "||",
-            ),
-        ] = "\n"
-
-        def problems(self) -> Iterable[tuple[str, str]]:
-            """A delimiter that is empty or too long."""
-            if not 1 <= len(self.delimiter.encode()) <= _MAX_DELIMITER:
-                yield "delimiter", f"a delimiter has 1 to {_MAX_DELIMITER} bytes"
-
-    def __init__(self, options: Options) -> None:
-        super().__init__(options, options.delimiter.encode())
 
 
 @implementer(IFramer)
