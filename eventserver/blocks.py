@@ -95,8 +95,7 @@ class Lines(Sequence[bytes]):
     def __radd__(self, other: list[bytes]) -> list[bytes]:
         return other + self.cut() if isinstance(other, list) else NotImplemented
 
-    # As a list.
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # how Python says that there is none, as of a list
 
     def __repr__(self) -> str:
         return repr(self.cut())

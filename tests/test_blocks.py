@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Sequence
 from operator import add
 
 import pytest
@@ -110,7 +111,7 @@ def test_they_can_be_copied_and_sent_elsewhere(cut: bool) -> None:
 
 @given(lines=_lines)
 def test_a_batch_counts_for_as_much_as_with_a_list(lines: list[bytes]) -> None:
-    def batch(frames: object) -> Batch:
-        return Batch(id="B", listener="l", decoder="text", received=RECEIVED, peers=["p"], frames=frames)  # type: ignore[arg-type]
+    def batch(frames: Sequence[bytes]) -> Batch:
+        return Batch(id="B", listener="l", decoder="text", received=RECEIVED, peers=["p"], frames=frames)
 
     assert size_of(batch(Lines(block_of(lines)))) == size_of(batch(lines))

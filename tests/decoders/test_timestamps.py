@@ -38,5 +38,5 @@ def test_the_usual_texts_are_read_in_bulk() -> None:
 
 
 def test_what_is_no_text_is_not_read() -> None:
-    assert read_texts(["2026-11-22T10:00:00Z", None]) is None  # type: ignore[list-item]
-    assert read_texts([1700000000, 1.5]) is None  # type: ignore[list-item]
+    assert read_texts(["2026-11-22T10:00:00Z", None]) is None  # type: ignore[list-item]  # as JSON may have it
+    assert read_texts([1700000000, 1.5]) is None  # type: ignore[list-item]  # as above

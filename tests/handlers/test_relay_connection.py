@@ -89,7 +89,7 @@ class TestReconnecting:
     def setup_method(self) -> None:
         self.clock, self.endpoint, self.log = Clock(), FakeEndpoint(), Log()
         self.peer = StreamPeer(
-            self.endpoint,  # type: ignore[arg-type]
+            self.endpoint,  # type: ignore[arg-type]  # a stand-in
             "tcp:peer:1",
             make_context(self.clock, self.log),
             connect_timeout=10,

@@ -110,7 +110,7 @@ class TestDatagrams:
         assert received == [event.message.encode() for event in events if event.id not in waiting]
         assert len(received) + len(waiting) == 3000
         assert all(isinstance(error, TemporaryFailure) for error in sent[0].errors.values())
-        assert next(iter(sent[0].errors.values())).retry_after == 0.5  # type: ignore[attr-defined]
+        assert next(iter(sent[0].errors.values())).retry_after == 0.5  # type: ignore[attr-defined]  # temporary
 
     def test_a_cancelled_pile_names_what_was_not_sent(self, unread: Unread) -> None:
         handler, reactor, _ = unread
@@ -163,6 +163,6 @@ class TestDatagrams:
 
         sending = _datagrams._Sending(deque([("a", b"1"), ("b", b"2"), ("c", b"3")]), 20, Clock())
         with pytest.raises(PartialFailure) as caught:
-            sending.run(Refusing())  # type: ignore[arg-type]
+            sending.run(Refusing())  # type: ignore[arg-type]  # a stand-in
         assert list(caught.value.errors) == ["b", "c"]
         assert all(isinstance(error, TemporaryFailure) for error in caught.value.errors.values())

@@ -95,7 +95,7 @@ class TestStreams:
         await until(lambda: sent)
         assert isinstance(sent[0], TemporaryFailure)
         assert "took nothing" in str(sent[0])
-        await until(lambda: handler._peer._protocol is None)  # type: ignore[union-attr]
+        await until(lambda: handler._peer._protocol is None)  # type: ignore[union-attr]  # a stream
         await deliver(handler, [make_batch(b"again")])
         await until(lambda: sinks.made[1].data)
         # Once more, and this time the handler is stopped in the middle, as a server does.
