@@ -212,10 +212,13 @@ class IHandler(Interface):
 
 
 class IReopen(Interface):
-    """What a handler may provide besides: it is called on SIGHUP."""
+    """What a handler or a listener may provide besides: it is called on SIGHUP."""
 
     def reopen() -> None:
-        """Close and open again what log rotation may have moved away."""
+        """Open again what may have been replaced: files that log rotation has moved away, certificates.
+
+        Raises an exception where that fails, which is logged; `ValueError` if what there was before is used on.
+        """
 
 
 class IReader(Interface):

@@ -16,13 +16,12 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from eventserver import building, journaling, stopping
+from eventserver import building, journaling, reopening, stopping
 from eventserver.awaiting import as_deferred, here
 from eventserver.counters import HandlerCounters
 from eventserver.delivery import Delivery, DeliveryOptions
 from eventserver.embedding import reactor_here, release
 from eventserver.errors import SettingsError
-from eventserver.interfaces import IReopen
 from eventserver.limits import raise_descriptor_limit
 from eventserver.matching import compile_match
 from eventserver.registry import Registry
@@ -340,23 +339,10 @@ class EventServer(MultiService):
         self.settings = replace(self.settings, handlers={**self.settings.handlers, name: added})
 
     def reopen(self) -> None:
-        """What SIGHUP asks for: files are opened again, and handlers that wait for their destination try now.
-
-        Log rotation may have moved the files away; and somebody may have mended a destination.
-        """
-        _log.info("files are opened again, and what waits is tried now")
-        if self._parts is None:
-            return
-        for delivery in list(self._parts.deliveries.values()):
-            if IReopen.providedBy(delivery.handler):
-                try:
-                    IReopen(delivery.handler).reopen()
-                except Exception:
-                    _log.failure("handler {name} could not open its files again", name=delivery.name)
-            # Not before: its own files may be what it waits for.
-            delivery.hurry()
-        if self._parts.replays is not None:
-            self._parts.replays.hurry()
+        """What SIGHUP asks for: files and certificates are read anew, and what waits for a destination tries now."""
+        _log.info("files are opened again, certificates are read, and what waits is tried now")
+        if self._parts is not None:
+            reopening.reopen(self._parts)
 
     def _new_name(self, kind: str) -> str:
         self._names += 1

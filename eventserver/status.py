@@ -99,6 +99,11 @@ class Status:
             yield "eventserver_handler_lag_bytes", labels, delivery.lag_bytes()
             yield "eventserver_handler_lag_seconds", labels, delivery.lag_seconds()
             yield "eventserver_handler_unwell", labels, float(delivery.unwell is not None)
+        for listener in self.parts.listeners:
+            ends = getattr(listener, "certificate_ends", None)
+            if ends is not None:
+                labels = {"listener": listener.name}
+                yield "eventserver_tls_certificate_expiry_timestamp_seconds", labels, ends.timestamp()
         yield "eventserver_intake_paused", {}, float(self.parts.intake.paused)
         journal = self.parts.journal
         yield "eventserver_journal_bytes", {}, journal.size

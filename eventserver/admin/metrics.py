@@ -167,6 +167,10 @@ GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
         ("handler",),
         "1 while the handler waits: its destination is unwell, a call does not end, or dead letters find no room.",
     ),
+    "eventserver_tls_certificate_expiry_timestamp_seconds": (
+        ("listener",),
+        "When the certificate that clients are shown ends, in seconds since 1970.",
+    ),
     "eventserver_intake_paused": ((), "1 while listeners are paused because a bound is reached."),
     "eventserver_journal_bytes": ((), "Bytes that the journal holds."),
     "eventserver_journal_max_bytes": ((), "The bound of the journal."),

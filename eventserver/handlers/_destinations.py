@@ -60,7 +60,16 @@ def make_endpoint(destination: Destination, tls: TlsOptions, timeout: float, rea
         endpoint = TCP6ClientEndpoint(reactor, host, port, timeout=timeout)
     else:
         endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout)
-    return _TlsEndpoint(endpoint, TlsClient(host, tls), reactor) if kind == "tls" else endpoint
+    return _TlsEndpoint(endpoint, host, tls, reactor) if kind == "tls" else endpoint
+
+
+def renew(endpoint: IStreamClientEndpoint | None) -> None:
+    """Read certificates and keys again, for the connections to come, where the endpoint has some.
+
+    Raises `ValueError` if they cannot be used, and keeps what there was.
+    """
+    if isinstance(endpoint, _TlsEndpoint):
+        endpoint.renew()
 
 
 class _ImmediateTlsFactory(TLSMemoryBIOFactory):
@@ -74,10 +83,15 @@ class _ImmediateTlsFactory(TLSMemoryBIOFactory):
 
 @implementer(IStreamClientEndpoint)
 class _TlsEndpoint:
-    def __init__(self, endpoint: IStreamClientEndpoint, creator: TlsClient, reactor: Any) -> None:
+    def __init__(self, endpoint: IStreamClientEndpoint, host: str, tls: TlsOptions, reactor: Any) -> None:
         self._endpoint = endpoint
-        self._creator = creator
+        self._host = host
+        self._tls = tls
         self._reactor = reactor
+        self.renew()
+
+    def renew(self) -> None:
+        self._creator = TlsClient(self._host, self._tls)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
         """Connect; the Deferred has the protocol above TLS. The handshake follows."""

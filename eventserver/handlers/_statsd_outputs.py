@@ -7,12 +7,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from eventserver.handlers import _statsd_graphite as graphite
 from eventserver.handlers._datagrams import DatagramPeer
-from eventserver.handlers._destinations import make_endpoint, parse_destination
+from eventserver.handlers._destinations import make_endpoint, parse_destination, renew
 from eventserver.handlers._peer_connection import StreamPeer
 from eventserver.handlers._statsd_figures import Interval, Key
 from eventserver.handlers._statsd_options import StatsdOptions
@@ -31,6 +31,7 @@ class GraphiteOutput:
         self._random = random
         self._names = options.names.names()
         self._outbox: Outbox | None = None
+        self._endpoint: IStreamClientEndpoint | None = None
 
     def start(self) -> None:
         """Begin to connect; a Graphite that is away is no error."""
@@ -40,8 +41,9 @@ class GraphiteOutput:
             datagrams = DatagramPeer(destination, context, send_timeout=options.send_timeout, delay=self._delay)
             self._outbox = Outbox(datagrams, context)
             return
+        self._endpoint = make_endpoint(destination, options.tls, options.connect_timeout, context.reactor)
         peer = StreamPeer(
-            make_endpoint(destination, options.tls, options.connect_timeout, context.reactor),
+            self._endpoint,
             to,
             context,
             connect_timeout=options.connect_timeout,
@@ -67,6 +69,10 @@ class GraphiteOutput:
                 interval, self._names, seconds=options.flush_interval, time=now, percentiles=options.percentiles
             ),
         )
+
+    def reopen(self) -> None:
+        """Read the TLS files again, for the connections to come. Raises `ValueError`, and then keeps the old ones."""
+        renew(self._endpoint)
 
     def stop(self) -> Deferred[None] | None:
         """Send what waits, and close."""
@@ -103,6 +109,9 @@ class PrometheusOutput:
 
     def problem(self) -> None:
         """There is always room."""
+
+    def reopen(self) -> None:
+        """There are no files."""
 
     def put(self, interval: Interval) -> None:
         """Add the interval to the page."""

@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any, ClassVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
 from eventserver import options
 from eventserver.encoders import one_a_frame
 from eventserver.handlers._datagrams import DatagramPeer
-from eventserver.handlers._destinations import make_endpoint, parse_destination
+from eventserver.handlers._destinations import make_endpoint, parse_destination, renew
 from eventserver.handlers._peer_connection import StreamPeer
 from eventserver.handlers._tls_client import TlsOptions
-from eventserver.interfaces import HandlerContext, IHandler, Wants
+from eventserver.interfaces import HandlerContext, IHandler, IReopen, Wants
 from eventserver.options import Doc, Duration
 
 
@@ -26,7 +27,7 @@ class Reconnect(options.Options, frozen=True, kw_only=True):
     max_interval: Annotated[Duration, Doc("The longest wait.", "30 s", ge=0.01)] = Duration(30)
 
 
-@implementer(IHandler)
+@implementer(IHandler, IReopen)
 class RelayHandler:
     """Sends to another server over TCP, TLS, UDP or a unix socket.
 
@@ -83,6 +84,7 @@ class RelayHandler:
         self._framer = context.parts["framing"]()
         self._random = random
         self._peer: StreamPeer | DatagramPeer | None = None
+        self._endpoint: IStreamClientEndpoint | None = None
         # Datagrams fail one by one, and events have the names to say which.
         datagrams = self._to.kind in ("udp", "unix-datagram")
         as_frames = self._encoder.wants == "frames" and not context.needs_events and not datagrams
@@ -95,8 +97,9 @@ class RelayHandler:
         if self._to.kind in ("udp", "unix-datagram"):
             self._peer = DatagramPeer(self._to, context, send_timeout=options.send_timeout, delay=self._delay)
             return
+        self._endpoint = make_endpoint(self._to, options.tls, options.connect_timeout, context.reactor)
         self._peer = peer = StreamPeer(
-            make_endpoint(self._to, options.tls, options.connect_timeout, context.reactor),
+            self._endpoint,
             options.to,
             context,
             connect_timeout=options.connect_timeout,
@@ -118,6 +121,10 @@ class RelayHandler:
         encode = self._encoder.encode_frames if self.wants == "frames" else self._encoder.encode
         data = b"".join(map(self._framer.wrap, encode(pile)))
         return peer.send(data) if data else None
+
+    def reopen(self) -> None:
+        """Read the TLS files again, for the connections to come. Raises `ValueError`, and then keeps the old ones."""
+        renew(self._endpoint)
 
     def stop(self) -> Deferred[None] | None:
         """Close the connection after what was written."""

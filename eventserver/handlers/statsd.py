@@ -15,11 +15,11 @@ from eventserver.errors import TemporaryFailure
 from eventserver.handlers._statsd_figures import NOT_A_METRIC, Aggregation
 from eventserver.handlers._statsd_options import StatsdOptions
 from eventserver.handlers._statsd_outputs import GraphiteOutput, PrometheusOutput
-from eventserver.interfaces import HandlerContext, IHandler, Wants
+from eventserver.interfaces import HandlerContext, IHandler, IReopen, Wants
 from eventserver.thinned_log import ThinnedLog
 
 
-@implementer(IHandler)
+@implementer(IHandler, IReopen)
 class StatsdHandler:
     """Adds up metrics, and makes figures of them once every `flush_interval`.
 
@@ -72,6 +72,10 @@ class StatsdHandler:
         self._aggregation.add(pile)
         if ignored.total() - ignored[NOT_A_METRIC] > before or (ignored[NOT_A_METRIC] and not self._warned):
             self._warn()
+
+    def reopen(self) -> None:
+        """Read TLS files again, for the connections to come. Raises `ValueError`, and then keeps the old ones."""
+        self._output.reopen()
 
     def stop(self) -> Deferred[Any]:
         """Send the figures of the interval that is not over, and close."""

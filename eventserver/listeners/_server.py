@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from twisted.internet.interfaces import IListeningPort, IPushProducer
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
-from eventserver.interfaces import ConnectionInfo, IListener, ListenerContext
+from eventserver.interfaces import ConnectionInfo, IListener, IReopen, ListenerContext
 from eventserver.listeners import _bind, _endpoints
 from eventserver.listeners._endpoints import CannotListen, Endpoint, parse_endpoint
 from eventserver.listeners._finding import make_ingest
@@ -39,7 +40,7 @@ class _Accept(Factory):
         return self._listener.accept(addr, tls=self._tls)
 
 
-@implementer(IListener)
+@implementer(IListener, IReopen)
 class StreamServer(Service):
     """The base of the listeners for streams. A subclass says what speaks with a peer: `connection`.
 
@@ -134,10 +135,11 @@ class StreamServer(Service):
             connection.abort("stopped")
         self._check_empty()
 
-    def renew(self) -> None:
+    def reopen(self) -> None:
         """Read the TLS files again, for the connections to come. Raises `ValueError`, and then keeps the old ones."""
         if self._certificates is not None:
-            self._certificates.renew()
+            self._certificates.renew(self.context.now())
+            self.context.log.info("TLS certificate read again: it ends on {day}", day=self._certificates.ends.date())
 
     # What the intake calls
 
@@ -190,6 +192,11 @@ class StreamServer(Service):
     def connections(self) -> list[ConnectionInfo]:
         """The open connections, oldest first."""
         return [connection.info() for connection in self._connections]
+
+    @property
+    def certificate_ends(self) -> dt.datetime | None:
+        """The last moment of the certificate that clients are shown; None without TLS."""
+        return None if self._certificates is None else self._certificates.ends
 
     def addresses(self) -> list[str]:
         """Where it listens, with the real ports: `"tcp:127.0.0.1:5140"`."""
@@ -299,12 +306,23 @@ class StreamServer(Service):
     def _factory(self, endpoint: Endpoint) -> Any:
         if endpoint.scheme != "tls":
             return _Accept(self, tls=False)
-        assert self.options.tls is not None, "StreamOptions.problems() refuses tls: endpoints without a certificate"
-        try:
-            self._certificates = self._certificates or Certificates(self.options.tls)
-        except TlsProblem as problem:
-            raise CannotListen(f"{endpoint.text}: tls.{problem.key}: {problem}") from problem
-        return TlsFactory(self._certificates, False, _Accept(self, tls=True), self.context.reactor)
+        return TlsFactory(self._read_certificates(endpoint), False, _Accept(self, tls=True), self.context.reactor)
+
+    def _read_certificates(self, endpoint: Endpoint) -> Certificates:
+        """The certificates, which are read for the first endpoint that needs them."""
+        if self._certificates is None:
+            assert self.options.tls is not None, "StreamOptions.problems() refuses tls: endpoints without a certificate"
+            try:
+                self._certificates = Certificates(self.options.tls)
+            except TlsProblem as problem:
+                raise CannotListen(f"{endpoint.text}: tls.{problem.key}: {problem}") from problem
+            if self._certificates.ends < self.context.now():
+                self.context.log.error(
+                    "the certificate in {cert} ended on {day}: clients that check it will not connect",
+                    cert=self.options.tls.cert,
+                    day=self._certificates.ends.date(),
+                )
+        return self._certificates
 
     def _close_ports(self) -> Deferred[Any]:
         ports, self._ports = self._ports, []

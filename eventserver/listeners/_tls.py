@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -68,8 +69,15 @@ class TlsProblem(ValueError):
         self.key = key
 
 
-def load(settings: TlsOptions) -> SSL.Context:
-    """The context for server connections: TLS 1.2 or later, AEAD ciphers, no renegotiation, no compression.
+class Loaded(NamedTuple):
+    """What the files of `TlsOptions` make: the context for connections, and when the server's certificate ends."""
+
+    context: SSL.Context
+    ends: dt.datetime
+
+
+def load(settings: TlsOptions) -> Loaded:
+    """Read the files. The context has TLS 1.2 or later, AEAD ciphers, no renegotiation, no compression.
 
     Raises `TlsProblem`.
     """
@@ -96,8 +104,7 @@ def load(settings: TlsOptions) -> SSL.Context:
         context.load_client_ca(os.fsencode(settings.client_ca))  # clients are told whose certificates are good
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT | SSL.VERIFY_CLIENT_ONCE)
     context.set_cipher_list(_CIPHERS)
-    made: SSL.Context = context
-    return made
+    return Loaded(context, chain[0].not_valid_after_utc)
 
 
 def _read(key: str, path: str) -> bytes:
@@ -131,15 +138,24 @@ def _private_key(path: str) -> Any:
 
 @implementer(IOpenSSLServerConnectionCreator)
 class Certificates:
-    """Makes the TLS side of each new connection from the certificate that was read last."""
+    """Makes the TLS side of each new connection from the certificate that was read last.
+
+    `ends` is the last moment at which clients take that certificate (RFC 5280, section 4.1.2.5).
+    """
 
     def __init__(self, settings: TlsOptions) -> None:
         self._settings = settings
-        self._context = load(settings)
+        self._context, self.ends = load(settings)
 
-    def renew(self) -> None:
-        """Read the files again, for the connections to come. Raises `TlsProblem`, and then keeps what there was."""
-        self._context = load(self._settings)
+    def renew(self, now: dt.datetime) -> None:
+        """Read the files again, for the connections to come.
+
+        Raises `TlsProblem`, and then keeps what there was: also for a certificate that has ended by `now`.
+        """
+        loaded = load(self._settings)
+        if loaded.ends < now:
+            raise TlsProblem("cert", f"the certificate in {self._settings.cert} ended on {loaded.ends:%Y-%m-%d}")
+        self._context, self.ends = loaded
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """A fresh TLS connection."""

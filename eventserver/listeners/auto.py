@@ -15,9 +15,9 @@ from eventserver.listeners._auto_connection import DetectingConnection
 from eventserver.listeners._auto_options import AutoOptions
 from eventserver.listeners._auto_speakers import make_speakers
 from eventserver.listeners._detect import choose
-from eventserver.listeners._endpoints import CannotListen, Endpoint
+from eventserver.listeners._endpoints import Endpoint
 from eventserver.listeners._server import StreamServer
-from eventserver.listeners._tls import Certificates, TlsFactory, TlsProblem
+from eventserver.listeners._tls import TlsFactory
 from eventserver.thinned_log import ThinnedLog
 
 #: How many peers are remembered with what they speak, so that it is logged once.
@@ -171,10 +171,7 @@ class AutoListener(StreamServer):
 
     async def _open(self, endpoint: Endpoint) -> None:
         if self.options.tls is not None:
-            try:
-                self._certificates = self._certificates or Certificates(self.options.tls)
-            except TlsProblem as problem:
-                raise CannotListen(f"{endpoint.text}: tls.{problem.key}: {problem}") from problem
+            self._read_certificates(endpoint)
         await super()._open(endpoint)
 
     def _sweep(self, now: float) -> None:

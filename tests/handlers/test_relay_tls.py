@@ -36,6 +36,41 @@ class TestTls:
             TlsClient("host", TlsOptions(cert=str(cert), key=str(locked(tmp_path))))
 
     @pytest_twisted.ensureDeferred
+    async def test_renewed_files_are_for_the_next_connection(self, tmp_path: Path) -> None:
+        """Here the peer has a new certificate; one that cannot be read leaves the one before in place."""
+        from twisted.internet import reactor
+
+        cert, key = certificate(tmp_path)
+        before = cert.read_bytes()
+        sinks, creator = Sinks(), Server(cert, key)
+        port = await endpoints.SSL4ServerEndpoint(reactor, 0, creator, interface="127.0.0.1").listen(sinks)
+        to = f"tls:127.0.0.1:{port.getHost().port}"
+        handler = make(to, reactor, tls=TlsOptions(ca=str(cert), server_name="peer.example"), log=Log())
+        handler.start()
+        await deliver(handler, [make_batch(b"a")])
+        creator.context = Server(*certificate(tmp_path)).context
+        sinks.made[-1].transport.loseConnection()
+        await until(lambda: sinks.made[-1].lost)
+        after = cert.read_bytes()
+        cert.write_bytes(before)
+        handler.reopen()
+        with pytest.raises(TemporaryFailure, match="certificate verify failed"):
+            await deliver(handler, [make_batch(b"b")])
+        cert.write_bytes(after)
+        handler.reopen()
+        cert.write_text("broken")
+        with pytest.raises(ValueError, match=r"cert\.pem holds no certificate in PEM"):
+            handler.reopen()
+        await deliver(handler, [make_batch(b"b")])
+        await stop(handler)
+        await until(lambda: sinks.made[-1].lost)
+        assert bytes(sinks.made[-1].data) == b"b\n"
+        await port.stopListening()
+
+    def test_without_tls_there_is_nothing_to_renew(self) -> None:
+        make("udp:127.0.0.1:1", Clock()).reopen()
+
+    @pytest_twisted.ensureDeferred
     async def test_tls_with_a_certificate_that_is_checked(self, tmp_path: Path) -> None:
         from twisted.internet import reactor
 

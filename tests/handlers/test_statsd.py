@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +18,12 @@ from eventserver.event import Event
 from eventserver.handlers import _statsd_sending
 from eventserver.handlers._statsd_sending import datagrams
 from eventserver.handlers._statsd_web import MAX_CONNECTIONS
+from eventserver.handlers._tls_client import TlsOptions
 from eventserver.handlers.statsd import StatsdHandler
 from eventserver.options import Duration, Size
 from eventserver.testing.handlers import HandlerConformance
 from tests.handlers.fakes import NOON, FakeReactor, Log, PullTransport, make_context, make_event
+from tests.handlers.relayworld import certificate
 
 Options = StatsdHandler.Options
 TIME = round(NOON.timestamp())
@@ -360,6 +363,22 @@ class TestSettings:
         assert isinstance(failed[0], ValueError)
         assert f"cannot listen on {where}" in str(failed[0])
         handler.stop()
+
+    def test_certificates_are_read_again_for_graphite(self, tmp_path: Path) -> None:
+        """The page has none."""
+        cert, _ = certificate(tmp_path)
+        tls = TlsOptions(ca=str(cert))
+        handler = StatsdHandler(Options(to="tls:192.0.2.1:2003", tls=tls), make_context(ThreadedMemoryReactor()))
+        handler.start()
+        handler.reopen()
+        cert.write_text("broken")
+        with pytest.raises(ValueError, match=r"cert\.pem holds no certificate"):
+            handler.reopen()
+        page = StatsdHandler(Options(endpoint="tcp:9102"), make_context(ThreadedMemoryReactor()))
+        page.start()
+        page.reopen()
+        for each in (handler, page):
+            each.stop()
 
     def test_intervals_are_those_of_the_setting(self) -> None:
         world = World(flush_interval=Duration(0.5))

@@ -44,22 +44,30 @@ class Authority:
         self.ca = str(folder / "ca.pem")
         Path(self.ca).write_bytes(self._sign(self._name, self._key, [], ca=True))
 
-    def issue(self, common: str, names: Sequence[x509.GeneralName] = (), password: bytes = b"") -> tuple[str, str]:
-        """The paths of a new certificate and its key."""
+    def issue(
+        self, common: str, names: Sequence[x509.GeneralName] = (), password: bytes = b"", days: float = 1
+    ) -> tuple[str, str]:
+        """The paths of a new certificate, which ends so many days from now, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         stem = self.folder / common
-        stem.with_suffix(".pem").write_bytes(self._sign(_name(common), key, names))
+        stem.with_suffix(".pem").write_bytes(self._sign(_name(common), key, names, days=days))
         encryption = BestAvailableEncryption(password) if password else NoEncryption()
         stem.with_suffix(".key").write_bytes(_pem(key, encryption))
         return str(stem.with_suffix(".pem")), str(stem.with_suffix(".key"))
 
-    def server(self, common: str = "server") -> tuple[str, str]:
+    def server(self, common: str = "server", days: float = 1) -> tuple[str, str]:
         """A certificate for this machine."""
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        return self.issue(common, names)
+        return self.issue(common, names, days=days)
 
     def _sign(
-        self, name: x509.Name, key: ec.EllipticCurvePrivateKey, names: Sequence[x509.GeneralName], *, ca: bool = False
+        self,
+        name: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        names: Sequence[x509.GeneralName],
+        *,
+        ca: bool = False,
+        days: float = 1,
     ) -> bytes:
         now = dt.datetime.now(dt.UTC)
         builder = (
@@ -68,8 +76,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + dt.timedelta(days=1))
+            .not_valid_before(now - dt.timedelta(days=100))
+            .not_valid_after(now + dt.timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             # RFC 5280 wants these (4.2.1.1 to 4.2.1.3); Python 3.13 and later insist.
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)

@@ -35,11 +35,6 @@ def outcome(deferred: Deferred[None]) -> None:
 
 
 @pytest.fixture
-def connections() -> FakeConnections:
-    return FakeConnections()
-
-
-@pytest.fixture
 def start(
     reactor: MemoryReactor, intake: FakeIntake, counters: ListenerCounters, connections: FakeConnections
 ) -> Iterator[Start]:

@@ -26,11 +26,6 @@ HERE, OTHER, THERE = ("192.0.2.7", 51123), ("192.0.2.8", 51123), ("198.51.100.1"
 FROM_HERE, FROM_OTHER = v2(HERE, THERE, transport=DATAGRAM), v2(OTHER, THERE, transport=DATAGRAM)
 
 
-@pytest.fixture
-def connections() -> FakeConnections:
-    return FakeConnections()
-
-
 Start = Callable[..., tuple[DatagramListener, Any]]
 
 

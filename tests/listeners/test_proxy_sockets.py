@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -18,41 +18,24 @@ from eventserver.listeners._tls import TlsOptions
 from eventserver.listeners.stream import StreamListener
 from eventserver.options import Duration
 from tests.listeners.certificates import Authority
-from tests.listeners.fakes import FakeConnections, FakeIntake, make_context
+from tests.listeners.fakes import FakeIntake
 from tests.listeners.proxyheaders import tlv, v2
-from tests.listeners.test_stream_sockets import Client, connect, until
+from tests.listeners.streamworld import Client, Start, connect, inet, until
 
 pytestmark = pytest.mark.reactors
 
-Start = Callable[..., Awaitable[StreamListener]]
 HEADER = v2(("192.0.2.7", 51123), ("198.51.100.1", 6514), tlv(2, b"logs.example"))
 
 
-@pytest_twisted.async_yield_fixture
-async def start(intake: FakeIntake, counters: ListenerCounters) -> AsyncIterator[Start]:
-    """Starts listeners that trust loopback, and stops them at the end."""
-    from twisted.internet import reactor
+@pytest.fixture
+def start(start: Start) -> Start:
+    """Starts listeners that trust loopback."""
+    trusting = ProxyOptions(trusted=("127.0.0.1",), header_timeout=Duration(1))
 
-    started: list[StreamListener] = []
+    def make(scheme: str, **settings: Any) -> Awaitable[StreamListener]:
+        return start(inet(scheme, "127.0.0.1"), proxy_protocol=trusting, **settings)
 
-    async def make(scheme: str, *, replies: bool = False, **settings: Any) -> StreamListener:
-        made = StreamListener.Options(
-            endpoints=(f"{scheme}:0:interface=127.0.0.1",),
-            close_timeout=Duration(2),
-            proxy_protocol=ProxyOptions(trusted=("127.0.0.1",), header_timeout=Duration(1)),
-            **settings,
-        )
-        changes = {"intake": intake, "replies": replies, "connections": FakeConnections()}
-        listener = StreamListener(made, make_context(reactor, counters, **changes))
-        await listener.listen()
-        listener.startService()
-        started.append(listener)
-        return listener
-
-    yield make
-    for listener in started:
-        await listener.stopService()
-    assert counters.connections == 0
+    return make
 
 
 @implementer(IOpenSSLClientConnectionCreator)

@@ -56,11 +56,6 @@ Make = Callable[..., Any]
 
 
 @pytest.fixture
-def connections() -> FakeConnections:
-    return FakeConnections()
-
-
-@pytest.fixture
 def make(reactor: MemoryReactor, intake: FakeIntake, counters: ListenerCounters) -> Make:
     """Makes a listener that runs; `proxy` are the settings of the protocol."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -49,6 +50,14 @@ def be_refused(openssl: str, server: Server, authority: Authority, words: Sequen
     """Send a line, and wait until the server closes; all that openssl said."""
     done = run([*command(openssl, server, authority), "-ign_eof", *words], b"nothing of this may arrive\n")
     return (done.stdout + done.stderr).decode(errors="replace")
+
+
+def serial(openssl: str, server: Server, authority: Authority) -> str:
+    """The number of the certificate that the server shows."""
+    _, said = send(openssl, server, authority, client(authority, "web1"), b"")
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    shown = begin + said.partition(begin)[2].partition(end)[0] + end + "\n"
+    return run([openssl, "x509", "-noout", "-serial"], shown.encode()).stdout.decode()
 
 
 def client(authority: Authority, name: str) -> list[str]:
@@ -110,6 +119,28 @@ def test_old_versions_and_ciphers_are_refused(
     assert "Cipher is (NONE)" in said, said
     server.metrics_when("connections_closed_total", 1, listener="safe", reason="tls")
     assert server.finish().total("frames_received_total") == 0
+
+
+def test_a_renewed_certificate_is_shown_after_sighup(openssl: str, start: StartServer, authority: Authority) -> None:
+    """Without a restart, and a session that is open goes on."""
+    server = start(settings(authority))
+    session = Terminal([*command(openssl, server, authority), "-quiet", "-no_ign_eof", *client(authority, "web1")])
+    try:
+        session.type("one\n")
+        assert server.event()["message"] == "one"
+        before = serial(openssl, server, authority)
+        authority.server()
+        assert serial(openssl, server, authority) == before
+        server.send_signal(signal.SIGHUP)
+        server.wait_for("TLS certificate read again: it ends on 20")
+        assert serial(openssl, server, authority) != before
+        session.type("two\n")
+        assert server.event()["message"] == "two"
+        session.type(END_OF_FILE)
+        assert session.process.wait(DEADLINE) == 0
+    finally:
+        session.close()
+    server.finish()
 
 
 def test_a_failed_handshake_hurts_no_other_connection(openssl: str, start: StartServer, authority: Authority) -> None:

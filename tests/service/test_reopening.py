@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.logger import capturedLogs, formatEvent
 from zope.interface import alsoProvides
 
 from eventserver.errors import TemporaryFailure
@@ -13,6 +15,7 @@ from eventserver.event import Event
 from eventserver.interfaces import IReopen
 from eventserver.service import EventServer
 from tests.conftest import LoggedFailures
+from tests.listeners.certificates import Authority
 
 from .conftest import Site
 
@@ -71,6 +74,33 @@ async def test_one_that_cannot_open_its_files_again_keeps_nobody_else_waiting(
     server.reopen()
     assert destination.seen == ["one"]
     assert len(logged_failures(OSError)) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_renewed_certificates_are_read(site: Site, tmp_path: Path) -> None:
+    """One that cannot be used is said, and keeps neither its listener nor the others from going on."""
+    authority = Authority(tmp_path)
+    listeners = {}
+    for name in ("first", "second"):
+        cert, key = authority.server(name)
+        listeners[name] = {"endpoints": ["tls:0:interface=127.0.0.1"], "tls": {"cert": cert, "key": key}}
+    server = await site.serve({"listener": listeners, "handler": {"h": {"type": "null"}}})
+
+    def ends() -> dict[str, float]:
+        name = "eventserver_tls_certificate_expiry_timestamp_seconds"
+        return {labels["listener"]: value for found, labels, value in server.status.gauges() if found == name}
+
+    before = ends()
+    assert before.keys() == {"first", "second"}
+    (tmp_path / "first.pem").write_text("broken")
+    authority.server("second", days=20)
+    with capturedLogs() as captured:
+        server.reopen()
+    after = ends()
+    assert after["first"] == before["first"]
+    assert after["second"] - before["second"] == pytest.approx(19 * 86400, abs=60)
+    said = f"listener first goes on with what it had: {tmp_path}/first.pem holds no certificate in PEM"
+    assert said in [formatEvent(event) for event in captured]
 
 
 def test_before_the_start_there_is_nothing_to_do() -> None:
