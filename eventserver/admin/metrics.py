@@ -169,7 +169,7 @@ GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "eventserver_tls_certificate_expiry_timestamp_seconds": (
         ("listener",),
-        "When the certificate that clients are shown ends, in seconds since 1970.",
+        "When the certificate that clients are shown ends, in seconds since 1970. Where there is TLS.",
     ),
     "eventserver_intake_paused": ((), "1 while listeners are paused because a bound is reached."),
     "eventserver_journal_bytes": ((), "Bytes that the journal holds."),
@@ -223,6 +223,8 @@ class StatusCollector(Collector):
 
     def __init__(self, status: Any) -> None:
         self._status = status
+        # Each is read from a file.
+        self._versions = version("eventserver"), platform.python_version(), version("twisted")
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: the registry would otherwise collect once at start, before anything runs."""
@@ -231,7 +233,7 @@ class StatusCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         labels, text = SERVER["eventserver_build_info"]
         build = GaugeMetricFamily("eventserver_build_info", text, labels=labels)
-        build.add_metric((version("eventserver"), platform.python_version(), version("twisted")), 1)
+        build.add_metric(self._versions, 1)
         yield build
         ready = GaugeMetricFamily("eventserver_ready", SERVER["eventserver_ready"][1], labels=())
         ready.add_metric((), int(not self._status.ready()))

@@ -216,9 +216,9 @@ class StreamServer(Service):
         self.context.counters.closed[reason] += 1
         self.log.warn(
             reason,
-            "refused a connection of {host}: {limit} is reached",
+            "refused a connection of {host}: {why}",
             host=getattr(address, "host", "a local process"),
-            limit=reason,
+            why="too few file descriptors are left" if reason == "descriptors" else f"{reason} is reached",
         )
         return False
 

@@ -19,6 +19,7 @@ from eventserver.admin.web import HEAD_TIMEOUT
 from eventserver.service import EventServer
 from tests import realprograms
 from tests.admin.server import Status
+from tests.listeners.certificates import Authority
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
@@ -122,8 +123,9 @@ def test_importing_the_site_installs_no_reactor() -> None:
 async def test_a_whole_server_is_ready_and_exports_every_metric_of_the_reference_page(tmp_path: Path) -> None:
     from twisted.internet import reactor
 
+    cert, key = Authority(tmp_path).server()
     settings = {
-        "listener": {"lines": {"endpoints": ["tcp:0:interface=127.0.0.1"]}},
+        "listener": {"lines": {"endpoints": ["tls:0:interface=127.0.0.1"], "tls": {"cert": cert, "key": key}}},
         "handler": {"nothing": {"type": "null"}},
         "journal": {"path": str(tmp_path / "journal")},
         "admin": {"endpoint": LOOPBACK},

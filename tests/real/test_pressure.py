@@ -244,6 +244,49 @@ def test_a_port_in_use_is_named_and_ends_the_server(real_program: RealProgram, s
     server.finish()
 
 
+#: A file for each line that comes.
+FILES = """
+[listener.lines]
+endpoints = ["tcp:0:interface=127.0.0.1"]
+[handler.files]
+type = "file"
+path = "out/{message}"
+format = "raw"
+[journal]
+path = "journal"
+"""
+
+
+def test_connections_leave_file_descriptors_for_all_else(real_program: RealProgram, start: StartServer) -> None:
+    """Of 256 that the process may have: a new file, a new journal segment, the admin endpoint and SIGHUP need some."""
+    limited = [real_program("prlimit"), "--nofile=256:256"]
+    server = start(FILES, before=limited)
+    server.wait_until_ready()
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(socket.create_connection(server.place("lines", "tcp"))) for _ in range(300)]
+        # They are accepted in order, so when this one has been refused, all have had their turn.
+        assert stack.enter_context(socket.create_connection(server.place("lines", "tcp"))).recv(1) == b""
+        for number in range(20):
+            peers[0].sendall(b"file%d\n" % number)
+        server.metrics_when("events_delivered_total", 20, handler="files")
+        server.send_signal(signal.SIGHUP)
+        server.wait_for("files are opened again")
+        peers[0].sendall(b"last\n")
+        metrics = server.metrics_when("events_delivered_total", 21, handler="files")
+        refused = metrics.total("connections_closed_total", listener="lines", reason="descriptors")
+        assert metrics.total("connections", listener="lines") + refused == 301
+        assert 100 < metrics.total("connections", listener="lines") < 192
+        assert "too few file descriptors are left" in server.output()
+    assert sorted(path.read_text() for path in (server.folder / "out").iterdir()) == sorted(
+        ["last\n", *(f"file{number}\n" for number in range(20))]
+    )
+    server.metrics_when("connections_closed_total", refused, listener="lines", reason="descriptors")
+    with socket.create_connection(server.place("lines", "tcp")) as peer:
+        peer.sendall(b"after\n")
+        server.metrics_when("events_delivered_total", 22, handler="files")
+    server.finish()
+
+
 def test_a_slow_handler_delays_no_other(start: StartServer, gate: Gate) -> None:
     """The console has everything while the slow handler still stands at the gate."""
     server = start(settings().replace('memory = "64 KiB"', "") + '[handler.console]\ntype = "console"\n')
