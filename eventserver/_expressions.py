@@ -178,7 +178,8 @@ class Compiler:
 
     def _twice(self, term: Term) -> tuple[Term, Term]:
         """The term for where it is evaluated first, and for where its value is used again."""
-        if term.literal or term.kind in ("str", "time"):
+        variable = self.columns is not None and term.source in self.columns.values()
+        if variable or term.literal or term.kind in ("str", "time"):
             return term, term
         name = f"v{self._temporaries}"
         self._temporaries += 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import overload
 
-#: Windows shorter than this are not looked through one by one, see `Lines.all_below`.
+#: Windows shorter than this are not looked through one by one, see `all_below`.
 _SHORTEST_WINDOW = 256
 
 
@@ -14,6 +14,16 @@ def count_lines(block: bytes) -> int:
     """How many LF there are in it."""
     # CPython 3.11 looks at each byte by itself to `count`; to `replace`, it looks for the next one with `memchr`.
     return len(block.replace(b"\n", b"\n\n")) - len(block)
+
+
+def all_below(block: bytes, size: int) -> bool:
+    """True if it is easily seen that each line of a block has less than `size` bytes; False where that is not so."""
+    # A line of that size covers one whole window at least.
+    window = size // 2
+    if window < _SHORTEST_WINDOW:
+        return False
+    starts, ends = range(0, len(block) - window + 1, window), range(window, len(block) + 1, window)
+    return min(map(block.find, repeat(b"\n"), starts, ends), default=0) >= 0
 
 
 class Lines(Sequence[bytes]):
@@ -59,13 +69,9 @@ class Lines(Sequence[bytes]):
         return lines
 
     def all_below(self, size: int) -> bool:
-        """True if it is easily seen that each line has less than `size` bytes; False where that is not so."""
-        # A line of that size covers one whole window at least.
-        window, block = size // 2, self._block
-        if block is None or window < _SHORTEST_WINDOW:
-            return False
-        starts, ends = range(0, len(block) - window + 1, window), range(window, len(block) + 1, window)
-        return min(map(block.find, repeat(b"\n"), starts, ends), default=0) >= 0
+        """As the function of that name."""
+        block = self._block
+        return block is not None and all_below(block, size)
 
     def __len__(self) -> int:
         return self._count

@@ -33,7 +33,9 @@ from eventserver.ulid import Ulids
 
 _log = Logger(namespace="eventserver")
 
-
+#: The most bytes of a read: what becomes of more finds no room in the processor's cache. And a small journal shall have
+#: room for so many reads.
+_MOST_READ, _READS = 3 << 16, 64
 #: The wall clock, aware, in UTC.
 utc_now = partial(dt.datetime.now, dt.UTC)
 
@@ -384,5 +386,6 @@ def _listener_context(
         answered_by=answered_by,
         ack=settings.ack,
         ack_timeout=float(settings.ack_timeout),
+        most_read=min(_MOST_READ, parts.journal.max_bytes // _READS),
         journal=journaling.on_disk(parts.journal),
     )

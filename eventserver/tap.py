@@ -70,6 +70,7 @@ def makeService(options: Options) -> IService:
     nodaemon = parent is None or bool(parent.get("nodaemon") or parent.get("debug"))
     from twisted.internet import reactor
 
+    from eventserver.limits import keep_memory
     from eventserver.service import EventServer
 
     class Server(EventServer):
@@ -77,6 +78,7 @@ def makeService(options: Options) -> IService:
 
         def startService(self) -> None:
             reactor_: Any = reactor
+            keep_memory()
             # Log rotation: handlers open their files again. The handler runs between two bytecodes, hence the hop.
             # Before the server says that it runs: from then on the signal may come, and would end the process.
             signal.signal(signal.SIGHUP, lambda *_: reactor_.callFromThread(self.reopen))

@@ -96,7 +96,7 @@ class JsonDecoder:
         self._taken = {options.message_key, options.time_key, options.type_key, "error"}
         self._depth = min(options.max_depth, _USUAL_DEPTH)
         self._usual = usual_decoder(self._depth)
-        self._shapes = Shapes(value_type(min(self._depth, DEPTH)))
+        self._shapes = Shapes(value_type(1), value_type(min(self._depth, DEPTH)), options.max_keys)
 
     def decode(self, batch: Batch) -> list[Event]:
         """The events of the batch. Never raises."""
@@ -146,7 +146,7 @@ class JsonDecoder:
     ) -> list[Event] | None:
         """As `select`, if all objects have the same keys, and what is to be taken out of them can be."""
         shape = self._shapes.of_line(batch.frames[0])
-        if shape is None or self._any_with_many_keys(batch.frames):
+        if shape is None or not (shape.is_flat or not self._any_with_many_keys(batch.frames)):
             return None
         taken = self._message_key, self._time_key, self._type_key
         maker = shape.maker(taken, plain, to_encode)
@@ -155,8 +155,10 @@ class JsonDecoder:
         indexes = None if columns is None else match.columns(columns)
         if rows is None or not indexes:
             return None if indexes is None else []
-        rows = [rows[index] for index in indexes]
-        messages, found, kinds = [shape.column(rows, key) for key in taken]
+        kept = _those(rows, indexes)
+        # The others are gone before more is made.
+        del rows
+        messages, found, kinds = [shape.column(kept, key) for key in taken]
         times = None if found is None else _read_times(found)
         if (found is not None and times is None) or not (
             _all_texts(messages) and _all_texts(kinds) and all(kinds or ())
@@ -168,7 +170,7 @@ class JsonDecoder:
             repeat(batch.received) if times is None else times,
             repeat(self._type) if kinds is None else kinds,
             repeat("") if messages is None else messages,
-            maker.fields(rows),
+            maker.fields(kept),
         )
 
     def _whole(self, frames: Sequence[bytes]) -> list[dict[str, Any]] | None:
@@ -305,11 +307,16 @@ def _some_events(batch: Batch, indexes: list[int], *columns: Iterable[Any]) -> l
     ends = suffixes(batch)
     return events_of(
         batch,
-        [ends[index] for index in indexes],
+        _those(ends, indexes),
         *columns,
         peers=[batch.peers[index] for index in indexes] if len(batch.peers) > 1 else peers(batch),
         contexts=[batch.context_of(index) for index in indexes] if batch.marks else contexts(batch),
     )
+
+
+def _those(values: Sequence[Any], indexes: list[int]) -> Sequence[Any]:
+    """The values at these indexes, one at least."""
+    return itemgetter(*indexes)(values) if len(indexes) > 1 else [values[indexes[0]]]
 
 
 def _all_texts(values: list[Any] | None) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from zope.interface import implementer
 
-from eventserver.blocks import Lines
+from eventserver.blocks import Lines, all_below
 from eventserver.framing._base import CRLF, Framer, FramerOptions, Line
 from eventserver.interfaces import IFramer, ILines
 from eventserver.options import Doc
@@ -165,9 +165,11 @@ class LinesFramer(_DelimitedFramer):
 
     def lines(self, data: bytes) -> Sequence[bytes]:
         """As `feed`. Where it brings many lines, and nothing has to be done to one of them, they are not cut yet."""
-        end = data.rfind(_LF) + 1 if self._strip and _MANY <= len(data) <= self._limit else 0
+        end = data.rfind(_LF) + 1 if self._strip and len(data) >= _MANY else 0
         line = self._line if self.partial else None
         if not end or self._dead or b"\r" in data or not (line is None or self._completes(line, data)):
+            return self.feed(data)
+        if len(data) > self._limit and not all_below(data, self._limit + 1):
             return self.feed(data)
         if type(self) is not LinesFramer:
             # Somebody's own, who may have another `feed`.

@@ -15,6 +15,10 @@ from eventserver.interfaces import Fault, ILines, IReplyWriter
 from eventserver.listeners._ingest import NO_MARKS, TRUNCATED, Marks
 from eventserver.listeners._peer_connection import Hub, PeerConnection
 
+#: What Twisted reads at a time; and the frames that a read is to bring where more is waiting. What a read costs in
+#: itself is a tenth of what 300 events cost; more than these might not fit into a handler's pile (1,000 events).
+_READ, _FRAMES = 1 << 16, 900
+
 
 @implementer(IHalfCloseableProtocol, IReplyWriter)
 class StreamConnection(PeerConnection):
@@ -24,7 +28,7 @@ class StreamConnection(PeerConnection):
     still comes is looked at. Finished, it stays open while replies are due, and then closes.
 
     A batch that the intake refuses is *held*, with all that follow it, and the transport paused. At most what the
-    transport has read already (64 KiB, out of a TLS record) can come on top, since reading stops at once. The
+    transport has read already (out of a TLS record) can come on top, since reading stops at once. The
     held batches outlive the connection.
     """
 
@@ -36,6 +40,7 @@ class StreamConnection(PeerConnection):
         self._putting = False
         self._position = 0
         self._partial_since: float | None = None
+        self._read_size = _READ
 
     # What Twisted calls
 
@@ -48,6 +53,8 @@ class StreamConnection(PeerConnection):
         self.counters.bytes += size
         self._bytes += size
         self._heard = now = self._seconds()
+        if size >= self._read_size:
+            self._fit_reads(size, len(frames))
         if framer.faults:
             self._faulty(frames, framer.faults)
         elif frames:
@@ -131,6 +138,12 @@ class StreamConnection(PeerConnection):
             self._close_when_answered()
 
     # Inside
+
+    def _fit_reads(self, size: int, frames: int) -> None:
+        """After a read of that size, which there is more behind."""
+        # The same attribute of a transport bounds what waits to be written.
+        most = _READ if self._replies is not None else self._hub.context.most_read
+        self._read_size = self.transport.bufferSize = max(_READ, min(size * _FRAMES // max(1, frames), most))
 
     def _made(self) -> None:
         if self._hub.context.replies:

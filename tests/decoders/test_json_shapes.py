@@ -20,7 +20,7 @@ from eventserver.event import Batch, Event
 from eventserver.matching import Match
 from eventserver.steps import Set
 
-VALUES = value_type(8)
+FLAT, NESTED = value_type(1), value_type(8)
 PLAIN = {"site": "hq", "b": [1]}
 
 
@@ -29,12 +29,16 @@ def batch(frames: list[bytes], peers: tuple[str, ...] = ("a",), **more: Any) -> 
     return Batch(id="B", listener="l", decoder="json", received=received, peers=peers, frames=frames, **more)
 
 
-def shape_of(names: tuple[str, ...]) -> Shape:
-    shapes = Shapes(VALUES)
+def shape_of(names: tuple[str, ...], *, flat: bool = True) -> Shape:
+    shapes = Shapes(FLAT, NESTED, 1000)
     line = json.dumps(dict.fromkeys(names, 1)).encode()
     for _ in range(_json_shapes._OFTEN):
         found = shapes.of_line(line)
     assert found is not None
+    if not flat:
+        with patch.object(_json_shapes, "_VERY_OFTEN", 0):
+            rows_of(found, b"[]")
+    assert found.is_flat is flat
     return found
 
 
@@ -93,14 +97,15 @@ def _alike(draw: st.DrawFn) -> list[bytes]:
     text=st.sampled_from(["a == 1", "a > 0 or a < 0", 'has("a")', 'a == 1 and b == "x"', "d", 'fields["b"]["c"] == 1']),
     several=st.booleans(),
     marks=st.booleans(),
+    often=st.sampled_from([0, 3, 50]),
 )
 def test_select_by_shapes_gives_what_decoding_matching_and_setting_give(
-    frames: list[bytes], text: str, several: bool, marks: bool
+    frames: list[bytes], text: str, several: bool, marks: bool, often: int
 ) -> None:
     decoder, match = JsonDecoder(JsonOptions(message_key="msg")), Match(text)
     peers = tuple(f"192.0.2.{n}:1" for n in range(len(frames))) if several else ("a",)
     one = batch(frames, peers, marks={1: ("truncated",)} if marks else {})
-    with patch.object(_json_shapes, "_OFTEN", 1):
+    with patch.multiple(_json_shapes, _OFTEN=1, _VERY_OFTEN=often):
         for part in (one, one.part(1, len(frames))):
             selected = decoder.select(part, match, PLAIN)
             assert selected is None or selected == expected(decoder, part, match)
@@ -126,7 +131,7 @@ def test_objects_that_come_often_are_read_by_their_shape(monkeypatch: pytest.Mon
 
 
 def test_a_shape_takes_objects_with_its_keys_and_no_others() -> None:
-    shape = shape_of(("a", "b"))
+    shape = shape_of(("a", "b"), flat=False)
     rows = rows_of(shape, b'{"a":1,"b":2}\n{"b":3,"a":{"x":[1]}}')
     assert rows is not None
     assert shape.column(rows, "b") == [2, 3]
@@ -141,7 +146,7 @@ def test_a_shape_takes_objects_with_its_keys_and_no_others() -> None:
 )
 @pytest.mark.parametrize("without", [(), ("a", None), ("a", "b"), ("c", "d")])
 def test_rows_that_are_only_encoded_are_what_dictionaries_are(plain: dict[str, Any], without: tuple[str]) -> None:
-    shape, block = shape_of(("a", "b")), b'{"a":1,"b":2}\n{"b":3.5,"a":{"x":[1]}}'
+    shape, block = shape_of(("a", "b"), flat=False), b'{"a":1,"b":2}\n{"b":3.5,"a":{"x":[1]}}'
     found = []
     for to_encode in (False, True):
         maker = shape.maker(without, plain, to_encode)
@@ -162,7 +167,7 @@ def test_what_is_set_takes_the_place_of_what_a_later_line_has() -> None:
 
 @pytest.mark.parametrize("odd", [b'{"a":1}', b'{"a":1,"b":2,"c":3}', b'{"a":1,"b":1e999}', b'{"a":1,"b"', b"[]"])
 def test_after_a_miss_a_shape_rests_longer_each_time(odd: bytes) -> None:
-    shape, good = shape_of(("a", "b")), b'{"a":1,"b":2}'
+    shape, good = shape_of(("a", "b"), flat=False), b'{"a":1,"b":2}'
     for misses in range(1, 12):
         assert rows_of(shape, odd) is None
         rests = 0
@@ -180,7 +185,7 @@ def test_after_a_miss_a_shape_rests_longer_each_time(odd: bytes) -> None:
 
 
 def test_a_sender_of_ever_new_keys_costs_no_shapes_and_no_memory() -> None:
-    shapes = Shapes(VALUES)
+    shapes = Shapes(FLAT, NESTED, 1000)
     with patch.object(Shapes, "_made", side_effect=AssertionError):
         for number in range(10_000):
             assert shapes.of_line(b'{"k%d":1}' % (number % 100)) is None
@@ -191,7 +196,7 @@ def test_a_sender_of_ever_new_keys_costs_no_shapes_and_no_memory() -> None:
     "line", [b'{"a\\"b":1}', b'{"":1}', b"{" + b",".join(b'"k%d":1' % n for n in range(65)) + b"}"]
 )
 def test_some_keys_have_no_shape_or_one_that_works(line: bytes) -> None:
-    shapes = Shapes(VALUES)
+    shapes = Shapes(FLAT, NESTED, 1000)
     for _ in range(2 * _json_shapes._OFTEN):
         found = shapes.of_line(line)
     if found is not None:
@@ -227,6 +232,30 @@ def test_what_gives_way_is_within_the_limits_too() -> None:
 
 def test_a_decoder_is_made_only_where_there_is_none() -> None:
     shape = shape_of(("a", "b"))
-    plain = shape.maker((), {}, False)
-    assert shape.maker(("a",), {}, True).decoder is shape.maker((), {"b": 1}, True).decoder is plain.decoder
-    assert shape.maker((), {"c": 1}, True).decoder is not plain.decoder
+    shape.maker((), {}, False), shape.maker(("a",), {}, True), shape.maker((), {"b": 1}, True)
+    assert shape._decoders.keys() == {()}
+    shape.maker((), {"c": 1}, True), shape.maker((), {"c": 2, "a": 1}, True)
+    assert shape._decoders.keys() == {(), ("c",)}
+
+
+def test_nested_values_are_read_where_there_are_some_and_they_come_very_often() -> None:
+    """A decoder for them takes long to make: until then such batches are read the other way."""
+    shape, nested = shape_of(("a", "b")), b'{"a":1,"b":{"c":[2]}}'
+    asked = 0
+    while (rows := rows_of(shape, nested)) is None:
+        asked += 1
+        assert shape.is_flat is (asked < _json_shapes._VERY_OFTEN) or asked < 2 * _json_shapes._VERY_OFTEN
+    assert _json_shapes._VERY_OFTEN <= asked < 2 * _json_shapes._VERY_OFTEN
+    assert shape.column(rows, "b") == [{"c": [2]}]
+    assert not shape.is_flat
+    assert rows_of(shape, b'{"a":1,"b":2}') is not None
+
+
+def test_more_keys_than_are_allowed_have_no_shape() -> None:
+    """Flat objects are not counted otherwise."""
+    decoder, match = JsonDecoder(JsonOptions(max_keys=2)), Match("n >= 0")
+    learned(decoder, match, {})
+    for _ in range(2 * _json_shapes._OFTEN):
+        given = batch([b'{"n":%d,"a":1,"b":2}' % n for n in range(6)])
+        assert decoder.select(given, match, {}) is None
+        assert {event.type for event in decoder.decode(given)} == {"undecodable"}

@@ -180,8 +180,20 @@ def test_large_reads_are_not_cut_before_somebody_looks() -> None:
     assert not framer.partial
     for odd in (b"small\n", block + b"\r\n", b"\r" + block, b"no end" * 1000):
         assert isinstance(build(LinesFramer).lines(odd), list)
-    for settings in ({"delimiter": "\r\n"}, {"delimiter": "||"}, {"max_frame": 4096}):
+    for settings in ({"delimiter": "\r\n"}, {"delimiter": "||"}, {"max_frame": 21}):
         assert isinstance(build(LinesFramer, **settings).lines(block), list)
+
+
+@pytest.mark.parametrize("oversize", ["truncate", "drop", "close"])
+def test_a_read_of_more_than_the_limit_is_not_cut_where_its_lines_are_seen_to_be_short(oversize: str) -> None:
+    short, limit = b"a line of some length\n", 4096
+    for middle, whole in [(b"", True), (b"x" * 2040 + b"\n", True), (b"x" * limit + b"\n", False)]:
+        for more in (b"", b"x" * limit + b"\n", b"x" * (limit + 1) + b"\n", b"z" * (limit + 1)):
+            data = short * 200 + middle + short * 200 + more
+            framer = build(LinesFramer, max_frame=limit, oversize=oversize)
+            assert isinstance(framer.lines(data), Lines) is (whole and not more)
+            by_feed = outcome(build(LinesFramer, max_frame=limit, oversize=oversize), [data, short])
+            assert outcome(build(LinesFramer, max_frame=limit, oversize=oversize), [data, short], lines=True) == by_feed
 
 
 @pytest.mark.parametrize("oversize", ["truncate", "drop", "close"])

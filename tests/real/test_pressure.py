@@ -244,6 +244,16 @@ def test_a_port_in_use_is_named_and_ends_the_server(real_program: RealProgram, s
     server.finish()
 
 
+def test_the_server_tunes_its_own_process(start: StartServer) -> None:
+    """As `eventserver.limits.keep_memory` does."""
+    (start.folder / "tuned.py").write_text("import gc\ndef threshold(event):\n    return str(gc.get_threshold()[0])\n")
+    server = start(settings().replace('"gated:on_events"\nthread = true\nreplies = false', '"tuned:threshold"'))
+    with socket.create_connection(server.place("lines", "tcp")) as peer, peer.makefile("rb") as answers:
+        peer.sendall(b"x\n")
+        assert answers.readline() == b"10000\n"
+    server.finish()
+
+
 #: A file for each line that comes.
 FILES = """
 [listener.lines]
