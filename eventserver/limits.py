@@ -31,8 +31,8 @@ def raise_descriptor_limit() -> int:
 def keep_memory() -> None:
     """Spare the process work on memory that is soon used again: batches are made and freed all the time.
 
-    glibc gives freed memory back to the system, from 128 KiB on, and each page of it is a fault when it is taken again: a
-    fifth of all time with syslog. Once a large block has been freed, it keeps blocks of that size, and twice as much
+    glibc gives freed memory back to the system, from 128 KiB on, and each page of it is a fault when it is taken again:
+    a fifth of all time with syslog. Once a large block has been freed, it keeps blocks of that size, and twice as much
     (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD). For a process of our own: others may have set this themselves.
     """
     block = bytes(_KEPT)
