@@ -17,7 +17,7 @@ from eventserver.listeners._peer_connection import Hub, PeerConnection
 
 #: What Twisted reads at a time; and the frames that a read is to bring where more is waiting. What a read costs in
 #: itself is a tenth of what 300 events cost; more than these might not fit into a handler's pile (1,000 events).
-_READ, _FRAMES = 1 << 16, 900
+_READ, _FRAMES = 1 << 16, 960
 
 
 @implementer(IHalfCloseableProtocol, IReplyWriter)

@@ -32,8 +32,8 @@ def full(line: int, size: int = USUAL) -> bytes:
     return (b"x" * (line - 1) + b"\n") * (size // line) + b"y" * (size % line)
 
 
-@pytest.mark.parametrize(("line", "wanted"), [(200, 900), (100, 900), (64, 1024), (16, 4096)])
-def test_while_more_is_waiting_a_read_is_to_bring_some_900_frames(bench: Bench, line: int, wanted: int) -> None:
+@pytest.mark.parametrize(("line", "wanted"), [(200, 960), (100, 960), (64, 1024), (16, 4096)])
+def test_while_more_is_waiting_a_read_is_to_bring_some_960_frames(bench: Bench, line: int, wanted: int) -> None:
     """But never less than usual."""
     connection, transport = connect(bench)
     connection.dataReceived(full(line))
@@ -65,7 +65,7 @@ def test_lines_that_become_shorter_make_reads_smaller_again(bench: Bench) -> Non
     connection, transport = connect(bench)
     connection.dataReceived(full(200))
     connection.dataReceived(full(100, transport.bufferSize))
-    assert transport.bufferSize / 100 == pytest.approx(900, rel=0.01)
+    assert transport.bufferSize / 100 == pytest.approx(960, rel=0.01)
 
 
 def test_where_peers_are_answered_reads_stay_as_they_are(bench: Bench) -> None:
