@@ -57,6 +57,10 @@ class Shape:
         self._makers: dict[tuple[int, bool], _Maker] = {}
         self._asked = self._misses = self._rest = 0
 
+    def has_at_most(self, keys: int, plain: Mapping[str, Any]) -> bool:
+        """Whether no object that is taken has more keys than that; `plain` as for `maker`."""
+        return self.is_flat and len(self._attributes) + len(plain) <= keys
+
     def rows(self, block: bytes, maker: _Maker) -> list[Any] | None:
         """The objects of a block of lines, for a maker; None if one has other keys, or is wrong in another way."""
         self._asked += 1
@@ -175,11 +179,10 @@ def _function(source: str, namespace: dict[str, Any]) -> Callable[[Sequence[Any]
 
 
 class Shapes:
-    """The shapes that come often, of at most so many keys. `flat` and `nested` as for `Shape`."""
+    """The shapes that come often. `flat` and `nested` as for `Shape`."""
 
-    def __init__(self, flat: Any, nested: Any, most_keys: int) -> None:
+    def __init__(self, flat: Any, nested: Any) -> None:
         self._types = flat, nested
-        self._most_keys = min(most_keys, _MOST_KEYS)
         self._keys: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
         #: By keys: a shape, or how many batches have begun with these. What came longest ago is forgotten first.
         self._known: dict[tuple[str, ...], Shape | int] = {}
@@ -201,7 +204,7 @@ class Shapes:
         return known if isinstance(known, Shape) else None
 
     def _made(self, names: tuple[str, ...]) -> Shape | None:
-        if len(names) > self._most_keys:
+        if len(names) > _MOST_KEYS:
             return None
         try:
             return Shape(names, *self._types)

@@ -96,7 +96,7 @@ class JsonDecoder:
         self._taken = {options.message_key, options.time_key, options.type_key, "error"}
         self._depth = min(options.max_depth, _USUAL_DEPTH)
         self._usual = usual_decoder(self._depth)
-        self._shapes = Shapes(value_type(1), value_type(min(self._depth, DEPTH)), options.max_keys)
+        self._shapes = Shapes(value_type(1), value_type(min(self._depth, DEPTH)))
 
     def decode(self, batch: Batch) -> list[Event]:
         """The events of the batch. Never raises."""
@@ -146,7 +146,9 @@ class JsonDecoder:
     ) -> list[Event] | None:
         """As `select`, if all objects have the same keys, and what is to be taken out of them can be."""
         shape = self._shapes.of_line(batch.frames[0])
-        if shape is None or not (shape.is_flat or not self._any_with_many_keys(batch.frames)):
+        if shape is None:
+            return None
+        if not shape.has_at_most(self._options.max_keys, plain) and self._any_with_many_keys(batch.frames):
             return None
         taken = self._message_key, self._time_key, self._type_key
         maker = shape.maker(taken, plain, to_encode)

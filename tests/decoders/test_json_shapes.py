@@ -30,7 +30,7 @@ def batch(frames: list[bytes], peers: tuple[str, ...] = ("a",), **more: Any) -> 
 
 
 def shape_of(names: tuple[str, ...], *, flat: bool = True) -> Shape:
-    shapes = Shapes(FLAT, NESTED, 1000)
+    shapes = Shapes(FLAT, NESTED)
     line = json.dumps(dict.fromkeys(names, 1)).encode()
     for _ in range(_json_shapes._OFTEN):
         found = shapes.of_line(line)
@@ -185,7 +185,7 @@ def test_after_a_miss_a_shape_rests_longer_each_time(odd: bytes) -> None:
 
 
 def test_a_sender_of_ever_new_keys_costs_no_shapes_and_no_memory() -> None:
-    shapes = Shapes(FLAT, NESTED, 1000)
+    shapes = Shapes(FLAT, NESTED)
     with patch.object(Shapes, "_made", side_effect=AssertionError):
         for number in range(10_000):
             assert shapes.of_line(b'{"k%d":1}' % (number % 100)) is None
@@ -196,7 +196,7 @@ def test_a_sender_of_ever_new_keys_costs_no_shapes_and_no_memory() -> None:
     "line", [b'{"a\\"b":1}', b'{"":1}', b"{" + b",".join(b'"k%d":1' % n for n in range(65)) + b"}"]
 )
 def test_some_keys_have_no_shape_or_one_that_works(line: bytes) -> None:
-    shapes = Shapes(FLAT, NESTED, 1000)
+    shapes = Shapes(FLAT, NESTED)
     for _ in range(2 * _json_shapes._OFTEN):
         found = shapes.of_line(line)
     if found is not None:
@@ -251,11 +251,17 @@ def test_nested_values_are_read_where_there_are_some_and_they_come_very_often() 
     assert rows_of(shape, b'{"a":1,"b":2}') is not None
 
 
-def test_more_keys_than_are_allowed_have_no_shape() -> None:
-    """Flat objects are not counted otherwise."""
+@pytest.mark.parametrize("plain", [{}, {"site": "hq"}])
+def test_more_keys_than_are_allowed_are_noticed_in_flat_objects_too(plain: dict[str, Any]) -> None:
+    """Also where one of them is what is set anyway."""
     decoder, match = JsonDecoder(JsonOptions(max_keys=2)), Match("n >= 0")
-    learned(decoder, match, {})
+    frames = [b'{"n":%d,"a":1}' % n for n in range(6)]
+    for _ in range(2 * _json_shapes._OFTEN):
+        decoder.select(batch(frames), match, plain, to_encode=True)
+    given = batch([*frames, b'{"n":7,"a":"%s","site":1}' % (b":" * 60)])
+    assert decoder.select(given, match, plain, to_encode=True) is None
+    assert [event.type for event in decoder.decode(given)][-1] == "undecodable"
     for _ in range(2 * _json_shapes._OFTEN):
         given = batch([b'{"n":%d,"a":1,"b":2}' % n for n in range(6)])
-        assert decoder.select(given, match, {}) is None
+        assert decoder.select(given, match, plain, to_encode=True) is None
         assert {event.type for event in decoder.decode(given)} == {"undecodable"}
