@@ -33,9 +33,8 @@ from eventserver.ulid import Ulids
 
 _log = Logger(namespace="eventserver")
 
-#: The most bytes of a read: what becomes of more finds no room in the processor's cache. And a small journal shall have
-#: room for so many reads.
-_MOST_READ, _READS = 3 << 16, 64
+#: What Twisted reads at a time; a journal is to have room for so many reads that bring more.
+_READ, _READS = 1 << 16, 64
 #: The wall clock, aware, in UTC.
 utc_now = partial(dt.datetime.now, dt.UTC)
 
@@ -59,6 +58,7 @@ class Parts:
     listeners: list[Any] = field(default_factory=list)
     """Services (`IListener`), one for each part of a listener."""
     deliveries: dict[str, Delivery] = field(default_factory=dict)
+    most_read: int = _READ
     replays: Any = None
     """`eventserver.replaying.Replays`, where the settings have a journal on disk."""
 
@@ -116,10 +116,11 @@ class Parts:
         self.intake.remove_consumer(name)
 
 
-def build(settings: Settings, reactor: Any, journal: Any = None) -> Parts:
+def build(settings: Settings, reactor: Any, journal: Any = None, *, most_read: int = _READ) -> Parts:
     """The parts of a server. Raises `SettingsError` with everything that a component does not accept.
 
-    `journal`: one that is open; without it the one of the settings, which is opened here.
+    `journal`: one that is open; without it the one of the settings, which is opened here. `most_read`: the bytes that
+    one read of a stream may bring; less where the journal is small.
     """
     problems: list[str] = []
     forgotten = _Forgotten(reactor)
@@ -131,7 +132,7 @@ def build(settings: Settings, reactor: Any, journal: Any = None) -> Parts:
             problems += error.problems
             journal = MemoryJournal()
     try:
-        parts = _wire(settings, reactor, journal, problems)
+        parts = _wire(settings, reactor, journal, most_read, problems)
     except BaseException:
         _let_go(journal)
         raise
@@ -148,7 +149,7 @@ def _let_go(journal: Any) -> None:
         disk.close()
 
 
-def _wire(settings: Settings, reactor: Any, journal: Any, problems: list[str]) -> Parts:
+def _wire(settings: Settings, reactor: Any, journal: Any, most_read: int, problems: list[str]) -> Parts:
     """All parts round a journal; what components do not accept is added to the problems."""
     disk = journaling.on_disk(journal)
     decoders: Decoders = {}
@@ -164,6 +165,7 @@ def _wire(settings: Settings, reactor: Any, journal: Any, problems: list[str]) -
         intake=Intake(journal),
         decoding=Decoding(_decoder_of(decoders), max_bytes=int(settings.server.decoded_cache), log=_log),
         connections=Connections(counters, journal.head),
+        most_read=max(_READ, min(most_read, journal.max_bytes // _READS)),
         listener_counters=counters,
         found=None if disk is None else journaling.look(disk, settings.handlers),
     )
@@ -386,6 +388,6 @@ def _listener_context(
         answered_by=answered_by,
         ack=settings.ack,
         ack_timeout=float(settings.ack_timeout),
-        most_read=min(_MOST_READ, parts.journal.max_bytes // _READS),
+        most_read=parts.most_read,
         journal=journaling.on_disk(parts.journal),
     )

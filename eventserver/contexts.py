@@ -36,7 +36,7 @@ class ListenerContext:
     - `batch_context`: the context of every batch (`{"labels": {...}}`, or empty). One shared object: never changed.
     - `now`: aware UTC time; `new_id`: a fresh ULID.
     - `replies`: whether some handler, `answered_by`, answers peers of this listener.
-    - `most_read`: the bytes that one read of a stream may bring, while many come.
+    - `most_read`: the bytes that one read of a stream may bring, while more is waiting.
     - `journal`: the journal on disk (`IDurableJournal`), where listeners may `recall` and `remember` what senders
       repeat; None where frames are only in memory.
     - `ack`: when a frame is acknowledged, and `ack_timeout`: the seconds after which it is refused instead. None where

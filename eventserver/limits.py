@@ -7,6 +7,9 @@ import resource
 
 #: Blocks up to this size, and freed memory up to twice as much, glibc is to keep for what comes next.
 _KEPT = 4 << 20
+#: What a read may bring then, in bytes; without, it had better be 64 KiB. What becomes of more than this finds no room
+#: in the processor's cache.
+MOST_READ = 3 << 16
 #: So many lists, tuples and the like are made before Python looks for cycles among them. Its own 700 are fewer than the
 #: parts of a batch, which it would find in use each time.
 _YOUNG = 10_000
@@ -37,4 +40,6 @@ def keep_memory() -> None:
     """
     block = bytes(_KEPT)
     del block
-    gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
+    young, *older = gc.get_threshold()
+    if young:
+        gc.set_threshold(max(young, _YOUNG), *older)

@@ -55,6 +55,10 @@ class EventServer(MultiService):
     such as a port in use.
     """
 
+    #: The bytes that one read of a stream may bring. More pays only in a process that keeps memory for it, as that of
+    #: `twistd eventserver` does; see `eventserver.limits`.
+    most_read = 1 << 16
+
     def __init__(
         self, settings: Settings | Mapping[str, Any] | str | Path, reactor: Any = None, registry: Registry | None = None
     ) -> None:
@@ -104,7 +108,7 @@ class EventServer(MultiService):
         self.status.state = "starting"
         raise_descriptor_limit()
         try:
-            parts = self._parts = building.build(self.settings, self._reactor)
+            parts = self._parts = building.build(self.settings, self._reactor, most_read=self.most_read)
         except BaseException:
             self.failed = Failure()
             raise

@@ -70,11 +70,13 @@ def makeService(options: Options) -> IService:
     nodaemon = parent is None or bool(parent.get("nodaemon") or parent.get("debug"))
     from twisted.internet import reactor
 
-    from eventserver.limits import keep_memory
+    from eventserver.limits import MOST_READ, keep_memory
     from eventserver.service import EventServer
 
     class Server(EventServer):
         """Ends the program where it cannot start."""
+
+        most_read = MOST_READ
 
         def startService(self) -> None:
             reactor_: Any = reactor

@@ -63,11 +63,16 @@ def test_memory_of_the_size_of_batches_is_kept() -> None:
     assert faults('module["keep_memory"]()') < 5000
 
 
-def test_garbage_is_looked_for_less_often() -> None:
-    """But for cycles that have lived for long, which are looked for as before."""
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((700, 10, 11), (10_000, 10, 11)), ((20_000, 10, 10), (20_000, 10, 10)), ((0, 10, 10), (0, 10, 10))],
+)
+def test_garbage_is_looked_for_less_often(before: tuple[int, ...], after: tuple[int, ...]) -> None:
+    """Unless somebody has set more, or none at all."""
     thresholds = gc.get_threshold()
     try:
+        gc.set_threshold(*before)
         keep_memory()
-        assert gc.get_threshold() == (10_000, *thresholds[1:])
+        assert gc.get_threshold() == after
     finally:
         gc.set_threshold(*thresholds)

@@ -191,7 +191,7 @@ class Shapes:
         """The shape of the object that a line holds, if it comes often."""
         try:
             names = tuple(self._keys.decode(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         known = self._known.pop(names, 0)
         if isinstance(known, int):

@@ -121,7 +121,7 @@ class JsonDecoder:
             return events
         try:
             rows = peeking_decoder(names, self._depth).decode_lines(block)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         # As in `_whole`: so many values are one a frame.
         indexes = match.rows(rows) if len(rows) == len(frames) else None

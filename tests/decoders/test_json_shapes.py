@@ -265,3 +265,11 @@ def test_more_keys_than_are_allowed_are_noticed_in_flat_objects_too(plain: dict[
         given = batch([b'{"n":%d,"a":1,"b":2}' % n for n in range(6)])
         assert decoder.select(given, match, plain, to_encode=True) is None
         assert {event.type for event in decoder.decode(given)} == {"undecodable"}
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_nesting_without_end_raises_nothing(at: int) -> None:
+    decoder, match = JsonDecoder(), Match("n >= 0")
+    frames = [b'{"n":1}'] * 6
+    frames[at] = b'{"n":1,"x":' + b"[" * 5000 + b"]" * 5000 + b"}"
+    assert decoder.select(batch(frames), match) is None

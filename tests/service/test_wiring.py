@@ -73,3 +73,16 @@ def test_what_is_wrong_with_a_handlers_cursor_is_said_like_all_that_is_wrong(mon
     with pytest.raises(SettingsError) as raised:
         building.build(settings, MemoryReactorClock())
     assert raised.value.problems == [f"handler.{name}: its cursor cannot be had" for name in "ab"]
+
+
+@pytest.mark.parametrize(
+    ("memory", "asked", "given"),
+    [("64 MiB", 196608, 196608), ("8 MiB", 196608, 131072), ("64 KiB", 196608, 65536), ("64 MiB", None, 65536)],
+)
+def test_reads_are_as_large_as_is_asked_and_the_journal_has_room_for(
+    memory: str, asked: int | None, given: int
+) -> None:
+    settings = from_mapping({"memory": memory, "listener": {"l": {"endpoints": ["tcp:5140"]}}})
+    more = {} if asked is None else {"most_read": asked}
+    [listener] = building.build(settings, MemoryReactorClock(), **more).listeners
+    assert listener.context.most_read == given
