@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any, Literal, NamedTuple
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -16,7 +17,9 @@ from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from eventserver.contexts import HandlerContext
 from eventserver.handlers._tls_client import TlsClient, TlsOptions
+from eventserver.pem import check_time
 
 Kind = Literal["tcp", "tls", "udp", "unix", "unix-datagram"]
 _WITH_PORT = ("tcp", "tls", "udp")
@@ -63,13 +66,14 @@ def make_endpoint(destination: Destination, tls: TlsOptions, timeout: float, rea
     return _TlsEndpoint(endpoint, host, tls, reactor) if kind == "tls" else endpoint
 
 
-def renew(endpoint: IStreamClientEndpoint | None) -> None:
+def renew(endpoint: IStreamClientEndpoint | None, context: HandlerContext) -> None:
     """Read certificates and keys again, for the connections to come, where the endpoint has some.
 
-    Raises `ValueError` if they cannot be used, and keeps what there was.
+    Raises `ValueError` if they cannot be used, and keeps what there was: also if ours has ended.
     """
     if isinstance(endpoint, _TlsEndpoint):
-        endpoint.renew()
+        endpoint.renew(context.now())
+        context.log.info("{handler}: TLS files read again", handler=context.name)
 
 
 class _ImmediateTlsFactory(TLSMemoryBIOFactory):
@@ -88,10 +92,13 @@ class _TlsEndpoint:
         self._host = host
         self._tls = tls
         self._reactor = reactor
-        self.renew()
+        self._creator = TlsClient(host, tls)
 
-    def renew(self) -> None:
-        self._creator = TlsClient(self._host, self._tls)
+    def renew(self, now: dt.datetime) -> None:
+        creator = TlsClient(self._host, self._tls)
+        if creator.own is not None and self._tls.cert is not None:
+            check_time(creator.own, self._tls.cert, now)
+        self._creator = creator
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
         """Connect; the Deferred has the protocol above TLS. The handshake follows."""

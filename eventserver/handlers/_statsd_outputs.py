@@ -71,8 +71,12 @@ class GraphiteOutput:
         )
 
     def reopen(self) -> None:
-        """Read the TLS files again, for the connections to come. Raises `ValueError`, and then keeps the old ones."""
-        renew(self._endpoint)
+        """Try now what waits, and read the TLS files for that. Raises `ValueError`, and then keeps the old ones."""
+        try:
+            renew(self._endpoint, self._context)
+        finally:
+            if self._outbox is not None:
+                self._outbox.hurry()
 
     def stop(self) -> Deferred[None] | None:
         """Send what waits, and close."""

@@ -52,6 +52,12 @@ class Outbox:
         self._making += 1
         apart(self._context.reactor, work, _joined, make).addCallback(self._made).addErrback(self._not_made)
 
+    def hurry(self) -> None:
+        """Try now what waits for another attempt."""
+        if self._retry is not None:
+            self._cancel_retry()
+            self._send()
+
     def close(self) -> Deferred[None]:
         """Send what waits, with one attempt and within a few seconds; then close the connection."""
         closed: Deferred[None] = Deferred(lambda _: None)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 from service_identity import VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
@@ -19,6 +17,7 @@ from zope.interface import implementer
 
 from eventserver import options
 from eventserver.options import Doc
+from eventserver.pem import read_certificates, read_private_key, said
 
 
 class TlsOptions(options.Options, frozen=True, kw_only=True):
@@ -45,7 +44,7 @@ class TlsOptions(options.Options, frozen=True, kw_only=True):
 
 @implementer(IOpenSSLClientConnectionCreator)
 class TlsClient:
-    """Makes client connections to `host` (a name or an address), as the options say.
+    """Makes client connections to `host` (a name or an address), as the options say. `own` is our certificate.
 
     Raises `ValueError`, with a sentence that names the file, if a certificate or key cannot be used.
     """
@@ -56,11 +55,9 @@ class TlsClient:
         self._verify = tls.verify
         self._sni = b"" if self._is_address else self._name.encode("idna")
         self._context = _context()
+        self.own: x509.Certificate | None = None
         if tls.cert is not None and tls.key is not None:
-            own, *chain = _certificates(tls.cert)
-            self._context.use_certificate(own)
-            for certificate in chain:
-                self._context.add_extra_chain_cert(certificate)
+            self.own = self._use_chain(tls.cert)
             self._use_key(tls.key, tls.cert)
         if not tls.verify:
             self._context.set_verify(SSL.VERIFY_NONE)
@@ -70,8 +67,11 @@ class TlsClient:
         if tls.ca is None:
             self._context.set_default_verify_paths()
         else:
-            _certificates(tls.ca)
-            self._context.load_verify_locations(tls.ca)
+            read_certificates(tls.ca)
+            try:
+                self._context.load_verify_locations(tls.ca)
+            except SSL.Error as error:
+                raise ValueError(f"{tls.ca} cannot be used: {said(error)}") from None
 
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """A connection for one protocol; the name is said to the peer (SNI, RFC 6066 section 3)."""
@@ -81,16 +81,23 @@ class TlsClient:
             connection.set_tlsext_host_name(self._sni)
         return connection
 
-    def _use_key(self, path: str, certificate: str) -> None:
+    def _use_chain(self, path: str) -> x509.Certificate:
+        own, *chain = read_certificates(path)
         try:
-            self._context.use_privatekey(load_pem_private_key(_read(path), password=None))
+            self._context.use_certificate(own)
+            for certificate in chain:
+                self._context.add_extra_chain_cert(certificate)
+        except SSL.Error as error:
+            raise ValueError(f"the certificate in {path} cannot be used: {said(error)}") from None
+        return own
+
+    def _use_key(self, path: str, certificate: str) -> None:
+        key = read_private_key(path)
+        try:
+            self._context.use_privatekey(key)
             self._context.check_privatekey()
-        except TypeError:
-            raise ValueError(f"the key in {path} has a password, and nobody is there to type it") from None
-        except SSL.Error:
+        except (SSL.Error, TypeError):
             raise ValueError(f"{path} is not the key of {certificate}") from None
-        except ValueError:
-            raise ValueError(f"{path} holds no private key in PEM") from None
 
     def _shaken_hands(self, connection: SSL.Connection, where: int, _: int) -> None:
         """The chain is good; now the name."""
@@ -109,18 +116,3 @@ def _context() -> Any:
     # Twisted's choice of protocol versions and ciphers. Certificates are added later, as Twisted takes only pyOpenSSL's
     # deprecated classes. Any, because the type stubs know only those, too.
     return ssl.CertificateOptions().getContext()
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-
-
-def _certificates(path: str) -> list[x509.Certificate]:
-    data = _read(path)
-    try:
-        return x509.load_pem_x509_certificates(data)
-    except ValueError:
-        raise ValueError(f"{path} holds no certificate in PEM") from None

@@ -124,7 +124,7 @@ class RelayHandler:
 
     def reopen(self) -> None:
         """Read the TLS files again, for the connections to come. Raises `ValueError`, and then keeps the old ones."""
-        renew(self._endpoint)
+        renew(self._endpoint, self._context)
 
     def stop(self) -> Deferred[None] | None:
         """Close the connection after what was written."""

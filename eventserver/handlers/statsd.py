@@ -74,7 +74,7 @@ class StatsdHandler:
             self._warn()
 
     def reopen(self) -> None:
-        """Read TLS files again, for the connections to come. Raises `ValueError`, and then keeps the old ones."""
+        """Try now what waits, and read the TLS files for that. Raises `ValueError`, and then keeps the old ones."""
         self._output.reopen()
 
     def stop(self) -> Deferred[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from eventserver.listeners._peers import limit_key
@@ -27,24 +26,18 @@ def few_descriptors() -> bool:
 
 
 class ConnectionLimits:
-    """Counts open connections, altogether and by peer. `few_left` says whether descriptors run out."""
+    """Counts open connections, altogether and by peer."""
 
-    def __init__(self, total: int, per_peer: int, few_left: Callable[[], bool] = few_descriptors) -> None:
-        self._few_left = few_left
+    def __init__(self, total: int, per_peer: int) -> None:
         self._total = total
         self._per_peer = per_peer
         self._open = 0
         self._peers: Counter[str] = Counter()
 
     def refusal(self, address: Any) -> str | None:
-        """The limit that a new connection from there would break; None if it may come.
-
-        By its option's name, or `descriptors`.
-        """
+        """The limit that a new connection from there would break, by its option's name; None if it may come."""
         if self._open >= self._total:
             return "max_connections"
-        if self._few_left():
-            return "descriptors"
         key = limit_key(address)
         if key is not None and self._peers[key] >= self._per_peer:
             return "max_connections_per_peer"

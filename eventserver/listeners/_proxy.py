@@ -25,6 +25,9 @@ class Hub(Shape):
     ingest: Ingest
     log: ThinnedLog
 
+    def has_descriptors(self, address: Any) -> bool:
+        """Whether enough are left for a connection from there; else it is counted as refused."""
+
     def has_room(self, address: Any) -> bool:
         """Whether one more connection may be open; else it is counted as refused."""
 
@@ -57,7 +60,7 @@ class ProxiedFactory(Factory):
                 host=host or "a local process",
             )
             return None
-        if not self._hub.has_room(addr):
+        if not (self._hub.has_descriptors(addr) and self._hub.has_room(addr)):
             return None
         return ProxiedConnection(self._hub, self._settings, self._inner, addr)
 

@@ -18,7 +18,7 @@ from eventserver.listeners import _bind, _endpoints
 from eventserver.listeners._endpoints import CannotListen, Endpoint, parse_endpoint
 from eventserver.listeners._finding import make_ingest
 from eventserver.listeners._gathering import gather
-from eventserver.listeners._limits import ConnectionLimits
+from eventserver.listeners._limits import ConnectionLimits, few_descriptors
 from eventserver.listeners._peer_connection import PeerConnection
 from eventserver.listeners._proxy import ProxiedConnection, ProxiedFactory
 from eventserver.listeners._stream_options import StreamOptions
@@ -36,7 +36,7 @@ class _Accept(Factory):
         self._listener = listener
         self._tls = tls
 
-    def buildProtocol(self, addr: Any) -> PeerConnection | None:
+    def buildProtocol(self, addr: Any) -> Any:
         return self._listener.accept(addr, tls=self._tls)
 
 
@@ -195,8 +195,8 @@ class StreamServer(Service):
 
     @property
     def certificate_ends(self) -> dt.datetime | None:
-        """The last moment of the certificate that clients are shown; None without TLS."""
-        return None if self._certificates is None else self._certificates.ends
+        """The last moment of the certificate that clients are shown; None where there are none, or no TLS."""
+        return None if self._certificates is None or not self._ports else self._certificates.ends
 
     def addresses(self) -> list[str]:
         """Where it listens, with the real ports: `"tcp:127.0.0.1:5140"`."""
@@ -204,23 +204,36 @@ class StreamServer(Service):
 
     # What connections call
 
-    def accept(self, address: Any, *, tls: bool) -> PeerConnection | None:
+    def accept(self, address: Any, *, tls: bool) -> Any:
         """A protocol for a new connection; None, and it is closed at once, if a limit is reached."""
-        return self.connection(address, tls=tls) if self.has_room(address) else None
+        # Behind a proxy's header it has its descriptor for long.
+        if self.options.proxy_protocol is None and not self.has_descriptors(address):
+            return None
+        return self.connection(address, tls=tls) if self.has_room(address) else self.turn_away(tls=tls)
+
+    def turn_away(self, *, tls: bool) -> Any:
+        """A protocol for a connection that there is no room for; None, and it is closed at once."""
+        return None
+
+    def has_descriptors(self, address: Any) -> bool:
+        """Whether enough descriptors are left for a connection from there; else it is counted as refused."""
+        if not few_descriptors():
+            return True
+        self._refused(address, "descriptors", "too few file descriptors are left")
+        return False
 
     def has_room(self, address: Any) -> bool:
         """Whether a connection from there may come; else it is counted as refused."""
         reason = self._limits.refusal(address)
         if reason is None:
             return True
-        self.context.counters.closed[reason] += 1
-        self.log.warn(
-            reason,
-            "refused a connection of {host}: {why}",
-            host=getattr(address, "host", "a local process"),
-            why="too few file descriptors are left" if reason == "descriptors" else f"{reason} is reached",
-        )
+        self._refused(address, reason, f"{reason} is reached")
         return False
+
+    def _refused(self, address: Any, reason: str, why: str) -> None:
+        self.context.counters.closed[reason] += 1
+        host = getattr(address, "host", "a local process")
+        self.log.warn(reason, "refused a connection of {host}: {why}", host=host, why=why)
 
     def opened(self, connection: PeerConnection) -> None:
         """The connection is made."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocol
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -18,6 +16,9 @@ from zope.interface import implementer
 from eventserver import options
 from eventserver.listeners._tls_tickets import QuietConnection
 from eventserver.options import Doc
+from eventserver.pem import check_time, read_certificates, read_private_key, said
+
+T = TypeVar("T")
 
 # Only ciphers with forward secrecy and authenticated encryption (RFC 9325, section 4.2); those of TLS 1.3 all are, and
 # OpenSSL keeps them apart. RFC 9662 asks TLS syslog for ECDHE with AES-128-GCM.
@@ -70,10 +71,10 @@ class TlsProblem(ValueError):
 
 
 class Loaded(NamedTuple):
-    """What the files of `TlsOptions` make: the context for connections, and when the server's certificate ends."""
+    """What the files of `TlsOptions` make: the context for connections, and the server's certificate."""
 
     context: SSL.Context
-    ends: dt.datetime
+    certificate: x509.Certificate
 
 
 def load(settings: TlsOptions) -> Loaded:
@@ -81,7 +82,7 @@ def load(settings: TlsOptions) -> Loaded:
 
     Raises `TlsProblem`.
     """
-    chain = _certificates("cert", settings.cert)
+    chain = _from_file("cert", read_certificates, settings.cert)
     # Not Twisted's CertificateOptions: it leaves renegotiation on, with which a client makes the server work at no cost
     # of its own, and wants pyOpenSSL's deprecated classes of certificates and keys.
     # Any, because the type stubs of pyOpenSSL know only those classes.
@@ -90,50 +91,35 @@ def load(settings: TlsOptions) -> Loaded:
     context.set_options(_OPTIONS)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle connection costs 34 KiB less
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.use_certificate(chain[0])
-    for certificate in chain[1:]:
-        context.add_extra_chain_cert(certificate)
     try:
-        context.use_privatekey(_private_key(settings.key or settings.cert))
+        context.use_certificate(chain[0])
+        for certificate in chain[1:]:
+            context.add_extra_chain_cert(certificate)
+    except SSL.Error as error:
+        raise TlsProblem("cert", f"the certificate in {settings.cert} cannot be used: {said(error)}") from None
+    path = settings.key or settings.cert
+    try:
+        context.use_privatekey(_from_file("key", read_private_key, path))
         context.check_privatekey()
-    except SSL.Error:
-        raise TlsProblem("key", f"{settings.key or settings.cert} is not the key of {settings.cert}") from None
+    except (SSL.Error, TypeError):
+        raise TlsProblem("key", f"{path} is not the key of {settings.cert}") from None
     if settings.client_ca:
-        _certificates("client_ca", settings.client_ca)
-        context.load_verify_locations(settings.client_ca)
-        context.load_client_ca(os.fsencode(settings.client_ca))  # clients are told whose certificates are good
+        _from_file("client_ca", read_certificates, settings.client_ca)
+        try:
+            context.load_verify_locations(settings.client_ca)
+            context.load_client_ca(os.fsencode(settings.client_ca))  # clients are told whose certificates are good
+        except SSL.Error as error:
+            raise TlsProblem("client_ca", f"{settings.client_ca} cannot be used: {said(error)}") from None
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT | SSL.VERIFY_CLIENT_ONCE)
     context.set_cipher_list(_CIPHERS)
-    return Loaded(context, chain[0].not_valid_after_utc)
+    return Loaded(context, chain[0])
 
 
-def _read(key: str, path: str) -> bytes:
+def _from_file(key: str, read: Callable[[str], T], path: str) -> T:
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise TlsProblem(key, f"cannot read {path}: {error.strerror}") from None
-
-
-def _certificates(key: str, path: str) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(_read(key, path))
-    except TlsProblem:
-        raise
-    except ValueError:
-        raise TlsProblem(key, f"{path} holds no certificate in PEM") from None
-
-
-def _private_key(path: str) -> Any:
-    try:
-        return load_pem_private_key(_read("key", path), password=None)
-    except TlsProblem:
-        raise
-    except TypeError:
-        raise TlsProblem(
-            "key", f"the key in {path} is protected by a password, and nobody is there to type it"
-        ) from None
-    except ValueError:
-        raise TlsProblem("key", f"{path} holds no private key in PEM") from None
+        return read(path)
+    except ValueError as error:
+        raise TlsProblem(key, str(error)) from None
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -145,17 +131,17 @@ class Certificates:
 
     def __init__(self, settings: TlsOptions) -> None:
         self._settings = settings
-        self._context, self.ends = load(settings)
+        self._context, certificate = load(settings)
+        self.ends = certificate.not_valid_after_utc
 
     def renew(self, now: dt.datetime) -> None:
         """Read the files again, for the connections to come.
 
-        Raises `TlsProblem`, and then keeps what there was: also for a certificate that has ended by `now`.
+        Raises `ValueError`, and then keeps what there was: also for a certificate that is not valid `now`.
         """
-        loaded = load(self._settings)
-        if loaded.ends < now:
-            raise TlsProblem("cert", f"the certificate in {self._settings.cert} ended on {loaded.ends:%Y-%m-%d}")
-        self._context, self.ends = loaded
+        context, certificate = load(self._settings)
+        check_time(certificate, self._settings.cert, now)
+        self._context, self.ends = context, certificate.not_valid_after_utc
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """A fresh TLS connection."""

@@ -68,12 +68,9 @@ class HttpListener(StreamServer):
         # Its base is Twisted's channel, not that of the other connections; it has all that the listener asks of one.
         return HttpConnection(self, address, tls=tls)
 
-    def accept(self, address: Any, *, tls: bool) -> Any:
-        """As every listener, but whoever is refused is told so, where that costs nothing."""
-        connection = super().accept(address, tls=tls)
-        if connection is None and not tls:
-            return _TooMany(self.options.retry_after)
-        return connection
+    def turn_away(self, *, tls: bool) -> Any:
+        """Whoever is one too many is told so, where that costs nothing."""
+        return None if tls else _TooMany(self.options.retry_after)
 
     # What the intake calls
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ class TestTls:
         empty.write_text("nothing")
         wrong = {
             "empty.pem holds no certificate": TlsOptions(ca=str(empty)),
-            "missing.pem: No such file": TlsOptions(ca=str(tmp_path / "missing.pem")),
+            "cannot read .*missing.pem: No such file": TlsOptions(ca=str(tmp_path / "missing.pem")),
             "holds no certificate in": TlsOptions(cert=str(empty), key=str(key)),
             "empty.pem holds no private key": TlsOptions(cert=str(cert), key=str(empty)),
             "key.pem is not the key of": TlsOptions(cert=str(cert), key=str(other_key)),
@@ -32,7 +34,7 @@ class TestTls:
         for sentence, tls in wrong.items():
             with pytest.raises(ValueError, match=sentence):
                 make("tls:127.0.0.1:1", Clock(), tls=tls).start()
-        with pytest.raises(ValueError, match="has a password"):
+        with pytest.raises(ValueError, match="protected by a password"):
             TlsClient("host", TlsOptions(cert=str(cert), key=str(locked(tmp_path))))
 
     @pytest_twisted.ensureDeferred
@@ -65,6 +67,13 @@ class TestTls:
         await stop(handler)
         await until(lambda: sinks.made[-1].lost)
         assert bytes(sinks.made[-1].data) == b"b\n"
+        cert.write_bytes(after)
+        with_own = make(to, reactor, tls=TlsOptions(cert=str(cert), key=str(key)))
+        with_own.start()
+        with_own._context = replace(with_own._context, now=lambda: dt.datetime.now(dt.UTC) + dt.timedelta(days=2))
+        with pytest.raises(ValueError, match=r"the certificate in .*cert\.pem ended on 20"):
+            with_own.reopen()
+        await stop(with_own)
         await port.stopListening()
 
     def test_without_tls_there_is_nothing_to_renew(self) -> None:

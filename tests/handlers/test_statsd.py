@@ -19,6 +19,7 @@ from eventserver.handlers import _statsd_sending
 from eventserver.handlers._statsd_sending import datagrams
 from eventserver.handlers._statsd_web import MAX_CONNECTIONS
 from eventserver.handlers._tls_client import TlsOptions
+from eventserver.handlers.relay import Reconnect
 from eventserver.handlers.statsd import StatsdHandler
 from eventserver.options import Duration, Size
 from eventserver.testing.handlers import HandlerConformance
@@ -143,6 +144,18 @@ class TestFlushes:
         counts = [line.split()[:2] for line in lines if line.startswith("stats_counts")]
         assert counts[:4] == [["stats_counts.a", "1"], ["stats_counts.a", "0"], ["stats_counts.b", "1"],
                               ["stats_counts.a", "0"]]  # fmt: skip
+
+    def test_what_waits_is_tried_at_once_on_sighup(self) -> None:
+        world = World(reconnect=Reconnect(initial_interval=Duration(20), max_interval=Duration(30)))
+        world.refuse()
+        world.handler.handle([counter("a")])
+        world.reactor.advance(10)
+        world.refuse()
+        assert not world.reactor.tcpClients
+        world.handler.reopen()
+        world.accept()
+        assert [line.split()[:2] for line in world.taken()][-1] == ["stats_counts.a", "1"]
+        world.handler.reopen()
 
     def test_a_flush_that_was_cut_is_sent_again(self) -> None:
         world = World()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -18,12 +18,14 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
 
 def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common)])
 
 
-def _pem(key: ec.EllipticCurvePrivateKey, encryption: KeySerializationEncryption) -> bytes:
+def _pem(key: Key, encryption: KeySerializationEncryption) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
 
@@ -45,10 +47,15 @@ class Authority:
         Path(self.ca).write_bytes(self._sign(self._name, self._key, [], ca=True))
 
     def issue(
-        self, common: str, names: Sequence[x509.GeneralName] = (), password: bytes = b"", days: float = 1
+        self,
+        common: str,
+        names: Sequence[x509.GeneralName] = (),
+        password: bytes = b"",
+        days: float = 1,
+        key: Key | None = None,
     ) -> tuple[str, str]:
         """The paths of a new certificate, which ends so many days from now, and its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         stem = self.folder / common
         stem.with_suffix(".pem").write_bytes(self._sign(_name(common), key, names, days=days))
         encryption = BestAvailableEncryption(password) if password else NoEncryption()
@@ -63,7 +70,7 @@ class Authority:
     def _sign(
         self,
         name: x509.Name,
-        key: ec.EllipticCurvePrivateKey,
+        key: Key,
         names: Sequence[x509.GeneralName],
         *,
         ca: bool = False,

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import pytest_twisted
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa, x25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from OpenSSL import SSL
 from twisted.internet import ssl
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
@@ -220,7 +222,7 @@ async def test_renewed_certificate_is_shown_to_the_next_client(start: Start, aut
     assert after != before
     assert listener.certificate_ends == after.not_valid_after_utc > before.not_valid_after_utc
     authority.server("renewed", days=-1)
-    with pytest.raises(TlsProblem, match=r"the certificate in .*renewed\.pem ended on 20"):
+    with pytest.raises(ValueError, match=r"the certificate in .*renewed\.pem ended on 20"):
         listener.reopen()
     Path(settings.cert).write_text("broken")
     with pytest.raises(TlsProblem, match="holds no certificate"):
@@ -253,10 +255,21 @@ def test_tls_files_that_cannot_be_used_are_named(authority: Authority, tmp_path:
     cert, key = authority.server()
     _, other = authority.issue("other")
     _, locked = authority.issue("locked", password=b"secret")
+    half = str(tmp_path / "half.pem")
+    Path(half).write_bytes(Path(cert).read_bytes() + Path(authority.ca).read_bytes()[:300])
+    weak, weak_key = authority.issue("weak", key=rsa.generate_private_key(65537, 1024))
+    strange = str(tmp_path / "x25519.key")
+    Path(strange).write_bytes(
+        x25519.X25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
     for table, wrong, message in [
         ({"cert": "/nowhere.pem"}, "tls.cert", "cannot read /nowhere.pem: No such file"),
         ({"cert": key}, "tls.cert", "holds no certificate in PEM"),
         ({"cert": cert}, "tls.key", "holds no private key in PEM"),
+        ({"cert": half, "key": key}, "tls.cert", "is not whole: it ends within a certificate"),
+        ({"cert": cert, "key": key, "client_ca": half}, "tls.client_ca", "is not whole: it ends within a certificate"),
+        ({"cert": weak, "key": weak_key}, "tls.cert", f"the certificate in {weak} cannot be used: ee key too small"),
+        ({"cert": cert, "key": strange}, "tls.key", f"{strange} is not the key of {cert}"),
         ({"cert": cert, "key": other}, "tls.key", f"{other} is not the key of {cert}"),
         ({"cert": cert, "key": locked}, "tls.key", "protected by a password"),
         ({"cert": cert, "key": key, "client_ca": key}, "tls.client_ca", "holds no certificate"),
