@@ -65,7 +65,7 @@ def test_memory_of_the_size_of_batches_is_kept() -> None:
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [((700, 10, 11), (10_000, 10, 11)), ((20_000, 10, 10), (20_000, 10, 10)), ((0, 10, 10), (0, 10, 10))],
+    [((700, 10, 11), (2000, 10, 11)), ((20_000, 10, 10), (20_000, 10, 10)), ((0, 10, 10), (0, 10, 10))],
 )
 def test_garbage_is_looked_for_less_often(before: tuple[int, ...], after: tuple[int, ...]) -> None:
     """Unless somebody has set more, or none at all."""
