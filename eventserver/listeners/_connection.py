@@ -15,7 +15,7 @@ from eventserver.interfaces import Fault, ILines, IReplyWriter
 from eventserver.listeners._ingest import NO_MARKS, TRUNCATED, Marks
 from eventserver.listeners._peer_connection import Hub, PeerConnection
 
-#: What Twisted reads at a time; and the frames that a read is to bring where more is waiting. What a read costs in
+#: What Twisted reads at a time; and the frames that a batch is to have where more is waiting. What a batch costs in
 #: itself is a tenth of what 300 events cost; more than these might not fit into a handler's pile (1,000 events).
 _READ, _FRAMES = 1 << 16, 960
 
@@ -32,8 +32,9 @@ class StreamConnection(PeerConnection):
     held batches outlive the connection.
     """
 
-    # Of the class: with more than 30 attributes of its own an object costs a KiB more (CPython 3.11).
-    _read_size = _READ
+    #: The bytes that become one batch. Of the class: with more than 30 attributes of its own an object costs a KiB more
+    #: (CPython 3.11).
+    _at_once = _READ
 
     def __init__(self, hub: Hub, address: Any, *, tls: bool) -> None:
         super().__init__(hub, address, tls=tls)
@@ -47,25 +48,14 @@ class StreamConnection(PeerConnection):
     # What Twisted calls
 
     def dataReceived(self, data: bytes) -> None:
-        if self._finished:
-            return
-        framer = self._framer
-        frames = self._feed(data)
-        size = len(data)
-        self.counters.bytes += size
-        self._bytes += size
-        self._heard = now = self._seconds()
-        if size >= self._read_size:
-            self._fit_reads(size, len(frames))
-        if framer.faults:
-            self._faulty(frames, framer.faults)
-        elif frames:
-            self._emit(frames)
-        if framer.partial:
-            if frames or self._partial_since is None:
-                self._partial_since = now
-        elif self._partial_since is not None:
-            self._partial_since = None
+        size, at_once, before = len(data), self._at_once, self._received
+        if size <= at_once:
+            self._receive(data)
+            if size < at_once:
+                return
+        else:
+            self._receive_in_parts(data, at_once)
+        self._fit_reads(size, self._received - before)
 
     def readConnectionLost(self) -> None:
         """The peer sends no more, and may still read (`nc -N`)."""
@@ -141,11 +131,41 @@ class StreamConnection(PeerConnection):
 
     # Inside
 
+    def _receive(self, data: bytes) -> None:
+        if self._finished:
+            return
+        framer, size = self._framer, len(data)
+        frames = self._feed(data)
+        self.counters.bytes += size
+        self._bytes += size
+        self._heard = now = self._seconds()
+        if framer.faults:
+            self._faulty(frames, framer.faults)
+        elif frames:
+            self._emit(frames)
+        if framer.partial:
+            if frames or self._partial_since is None:
+                self._partial_since = now
+        elif self._partial_since is not None:
+            self._partial_since = None
+
+    def _receive_in_parts(self, data: bytes, at_once: int) -> None:
+        """What a large read brought, as several batches: the events of larger ones leave the processor's cache."""
+        size, start = len(data), 0
+        for left in range(-(-size // at_once), 0, -1):
+            end = start + (size - start) // left
+            if left > 1:
+                # A line that is cut in two has to be put together again.
+                end = data.rfind(b"\n", start, end) + 1 or end
+            self._receive(data[start:end])
+            start = end
+
     def _fit_reads(self, size: int, frames: int) -> None:
-        """After a read of that size, which there is more behind."""
+        """After a read of that size, which there is more behind: larger reads cost less, even as several batches."""
         # The same attribute of a transport bounds what waits to be written.
-        most = _READ if self._replies is not None else self._hub.context.most_read
-        self._read_size = self.transport.bufferSize = max(_READ, min(size * _FRAMES // max(1, frames), most))
+        most = _READ if self._replies is not None else max(_READ, self._hub.context.most_read)
+        self._at_once = at_once = max(_READ, min(size * _FRAMES // max(1, frames), most))
+        self.transport.bufferSize = most // at_once * at_once
 
     def _made(self) -> None:
         if self._hub.context.replies:
