@@ -7,9 +7,8 @@ import resource
 
 #: Blocks up to this size, and freed memory up to twice as much, glibc is to keep for what comes next.
 _KEPT = 4 << 20
-#: What a read may bring then, in bytes; without, it had better be 64 KiB. What becomes of more than this finds no room
-#: in the processor's cache.
-MOST_READ = 3 << 16
+#: What a read may bring then, in bytes; without, it had better be 64 KiB.
+MOST_READ = 12 << 16
 #: So many lists, tuples and the like are made before Python looks for cycles among them, as Python 3.14 does by itself.
 #: 700 are fewer than the parts of a batch, which it would find in use each time; after 10,000 it takes long.
 _YOUNG = 2000

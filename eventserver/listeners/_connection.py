@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -15,9 +15,13 @@ from eventserver.interfaces import Fault, ILines, IReplyWriter
 from eventserver.listeners._ingest import NO_MARKS, TRUNCATED, Marks
 from eventserver.listeners._peer_connection import Hub, PeerConnection
 
-#: What Twisted reads at a time; and the frames that a batch is to have where more is waiting. What a batch costs in
-#: itself is a tenth of what 300 events cost; more than these might not fit into a handler's pile (1,000 events).
-_READ, _FRAMES = 1 << 16, 960
+#: What Twisted reads at a time, in bytes. Reads of half of that and more are taken to leave something behind.
+_READ, _MUCH = 1 << 16, 1 << 15
+#: The frames that a batch of a large read has, and its bytes at most. What a batch costs in itself is a tenth of what
+#: 300 events cost; of more than these, some would not fit into a handler's pile (1,000), or the processor's cache.
+_FRAMES, _BATCH = 960, 3 << 16
+#: The seconds that a large read and what handlers make of it at once are to take: meanwhile other peers wait.
+_WHILE = 0.005
 
 
 @implementer(IHalfCloseableProtocol, IReplyWriter)
@@ -48,14 +52,14 @@ class StreamConnection(PeerConnection):
     # What Twisted calls
 
     def dataReceived(self, data: bytes) -> None:
-        size, at_once, before = len(data), self._at_once, self._received
-        if size <= at_once:
+        size = len(data)
+        if size < _MUCH:
             self._receive(data)
-            if size < at_once:
-                return
-        else:
-            self._receive_in_parts(data, at_once)
-        self._fit_reads(size, self._received - before)
+            return
+        began, before = self._seconds(), self._received
+        for part in _parts(data, self._at_once):
+            self._receive(part)
+        self._fit_reads(size, self._received - before, self._seconds() - began)
 
     def readConnectionLost(self) -> None:
         """The peer sends no more, and may still read (`nc -N`)."""
@@ -149,23 +153,14 @@ class StreamConnection(PeerConnection):
         elif self._partial_since is not None:
             self._partial_since = None
 
-    def _receive_in_parts(self, data: bytes, at_once: int) -> None:
-        """What a large read brought, as several batches: the events of larger ones leave the processor's cache."""
-        size, start = len(data), 0
-        for left in range(-(-size // at_once), 0, -1):
-            end = start + (size - start) // left
-            if left > 1:
-                # A line that is cut in two has to be put together again.
-                end = data.rfind(b"\n", start, end) + 1 or end
-            self._receive(data[start:end])
-            start = end
-
-    def _fit_reads(self, size: int, frames: int) -> None:
-        """After a read of that size, which there is more behind: larger reads cost less, even as several batches."""
+    def _fit_reads(self, size: int, frames: int, seconds: float) -> None:
+        """After a large read, which there may be more behind: the larger, the less a byte costs."""
         # The same attribute of a transport bounds what waits to be written.
         most = _READ if self._replies is not None else max(_READ, self._hub.context.most_read)
-        self._at_once = at_once = max(_READ, min(size * _FRAMES // max(1, frames), most))
-        self.transport.bufferSize = most // at_once * at_once
+        self._at_once = at_once = max(_READ, min(size * _FRAMES // max(1, frames), _BATCH, most))
+        if seconds > 0:
+            most = min(most, int(size * _WHILE / seconds))
+        self.transport.bufferSize = max(1, most // at_once) * at_once
 
     def _made(self) -> None:
         if self._hub.context.replies:
@@ -247,3 +242,14 @@ class StreamConnection(PeerConnection):
         # Whether delivered or given up: no further reply will come.
         if not self._gone and not self._aborted:
             self._hang_up()
+
+
+def _parts(data: bytes, size: int) -> Iterator[bytes]:
+    """The data in equal parts of about that size at most. A line that is cut in two has to be put together again."""
+    start = 0
+    for left in range(-(-len(data) // size), 1, -1):
+        end = start + (len(data) - start) // left
+        end = data.rfind(b"\n", start, end) + 1 or end
+        yield data[start:end]
+        start = end
+    yield data[start:] if start else data

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from eventserver.counters import ListenerCounters
+from eventserver.framing.lines import LinesFramer
 from eventserver.listeners._connection import StreamConnection
+from eventserver.options import Size
 from tests.listeners.fakes import FakeIntake, FakeTransport, MemoryReactor
 from tests.listeners.stream_bench import Bench
 
@@ -20,8 +22,12 @@ def bench(reactor: MemoryReactor, intake: FakeIntake, counters: ListenerCounters
     return Bench(reactor, intake, counters)
 
 
+#: So many frames a batch is to have, so many bytes at most.
+FRAMES, BATCH = 960, 3 * USUAL
+
+
 def connect(bench: Bench, **context: Any) -> tuple[StreamConnection, FakeTransport]:
-    bench.start(**{"most_read": 3 * USUAL, **context})
+    bench.start(**{"most_read": 12 * USUAL, **context})
     connection, transport = bench.connect()
     transport.bufferSize = USUAL
     return connection, transport
@@ -32,25 +38,55 @@ def full(line: int, size: int = USUAL) -> bytes:
     return (b"x" * (line - 1) + b"\n") * (size // line) + b"y" * (size % line)
 
 
-@pytest.mark.parametrize(("line", "wanted"), [(200, 960), (100, 960), (64, 1024), (16, 4096)])
-def test_while_more_is_waiting_a_read_is_to_bring_some_960_frames(bench: Bench, line: int, wanted: int) -> None:
-    """But never less than usual."""
+def sizes(bench: Bench) -> list[int]:
+    return [len(batch.frames) for batch in bench.intake.batches]
+
+
+@pytest.mark.parametrize(("line", "frames"), [(200, FRAMES), (100, FRAMES), (64, 1024), (16, 4096), (2000, 98)])
+def test_while_more_is_waiting_reads_are_large_and_become_batches_of_some_960_frames(
+    bench: Bench, line: int, frames: int
+) -> None:
+    """But no more and no smaller batches than reads of the usual size give."""
     connection, transport = connect(bench)
     connection.dataReceived(full(line))
-    assert transport.bufferSize / line == pytest.approx(wanted, rel=0.01)
+    assert 10 * USUAL < transport.bufferSize <= 12 * USUAL
     connection.dataReceived(full(line, transport.bufferSize))
-    assert transport.bufferSize / line == pytest.approx(wanted, rel=0.01)
-    assert len(bench.intake.batches[1].frames) == pytest.approx(wanted, rel=0.02)
+    assert sizes(bench)[1:] == pytest.approx([frames] * len(sizes(bench)[1:]), rel=0.02)
+    assert max(len(b"".join(batch.frames)) for batch in bench.intake.batches) <= BATCH + line
 
 
-def test_a_read_that_is_not_full_changes_nothing(bench: Bench) -> None:
+def test_batches_of_one_read_have_whole_lines_in_their_order(bench: Bench) -> None:
+    connection, _ = connect(bench)
+    lines = [b"%d " % number + b"x" * (number % 200) for number in range(6000)]
+    connection.dataReceived(b"\n".join(lines))
+    assert len(sizes(bench)) > 8
+    connection.dataReceived(b"\n")
+    assert [frame for batch in bench.intake.batches for frame in batch.frames] == lines
+
+
+@pytest.mark.parametrize("data", [b"x" * 4 * USUAL + b"\n", b"x\n" + b"x" * 4 * USUAL + b"\nx\n"])
+def test_a_frame_longer_than_a_batch_is_one(bench: Bench, data: bytes) -> None:
+    connection, _ = connect(bench, new_framer=lambda: LinesFramer(LinesFramer.Options(max_frame=Size(8 * USUAL))))
+    connection.dataReceived(data)
+    assert b"x" * 4 * USUAL in [frame for batch in bench.intake.batches for frame in batch.frames]
+
+
+def test_reads_are_not_so_large_that_other_peers_wait_long(bench: Bench) -> None:
+    """Five milliseconds, as long as that is a batch at least."""
     connection, transport = connect(bench)
-    connection.dataReceived(full(200, USUAL - 1))
+    connection.dataReceived(full(100))
+    slow = 0.0
+
+    bench.intake.on_put = lambda: bench.reactor.advance(slow)
+    for slow, batches in ((0.001, 5), (0.0024, 2), (0.1, 1), (0, 8)):
+        connection.dataReceived(full(100, FRAMES * 100))
+        assert transport.bufferSize / (FRAMES * 100) == pytest.approx(batches, rel=0.01)
+
+
+def test_a_small_read_changes_nothing(bench: Bench) -> None:
+    connection, transport = connect(bench)
+    connection.dataReceived(full(200, USUAL // 2 - 1))
     assert transport.bufferSize == USUAL
-    connection.dataReceived(full(200))
-    larger = transport.bufferSize
-    connection.dataReceived(full(100, larger - 1))
-    assert transport.bufferSize == larger > 2 * USUAL
 
 
 @pytest.mark.parametrize("data", [full(2000), b"x" * USUAL], ids=["long lines", "within a line"])
@@ -61,11 +97,12 @@ def test_a_read_brings_no_more_than_there_is_room_for(bench: Bench, data: bytes,
     assert transport.bufferSize == max(most, USUAL)
 
 
-def test_lines_that_become_shorter_make_reads_smaller_again(bench: Bench) -> None:
+def test_batches_behind_one_that_is_refused_are_held_with_it(bench: Bench) -> None:
     connection, transport = connect(bench)
-    connection.dataReceived(full(200))
-    connection.dataReceived(full(100, transport.bufferSize))
-    assert transport.bufferSize / 100 == pytest.approx(960, rel=0.01)
+    bench.intake.room = 0
+    connection.dataReceived(full(100, 4 * FRAMES * 100))
+    assert sum(len(batch.frames) for batch in connection.held) == 4 * FRAMES
+    assert not transport.reading
 
 
 def test_where_peers_are_answered_reads_stay_as_they_are(bench: Bench) -> None:
