@@ -155,8 +155,9 @@ class StreamConnection(PeerConnection):
 
     def _fit_reads(self, size: int, frames: int, seconds: float) -> None:
         """After a large read, which there may be more behind: the larger, the less a byte costs."""
+        replies = self._replies
         # The same attribute of a transport bounds what waits to be written.
-        most = _READ if self._replies is not None else max(_READ, self._hub.context.most_read)
+        most = _READ if replies is not None and replies.used else max(_READ, self._hub.context.most_read)
         self._at_once = at_once = max(_READ, min(size * _FRAMES // max(1, frames), _BATCH, most))
         if seconds > 0:
             most = min(most, int(size * _WHILE / seconds))

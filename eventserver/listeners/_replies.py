@@ -9,13 +9,19 @@ from typing import Any
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-#: What a transport of Twisted's buffers before it pauses its producer (`FileDescriptor.bufferSize`).
+#: What a transport of Twisted's buffers before it pauses its producer, unless it is to read more at a time: for both
+#: there is one attribute (`FileDescriptor.bufferSize`).
 TRANSPORT_BUFFER = 1 << 16
 
 
 @implementer(IPushProducer)
 class ReplyQueue:
-    """The producer of a transport. `overflow` is called when the peer left more than `limit` bytes unread."""
+    """The producer of a transport. `overflow` is called when the peer left more than `limit` bytes unread.
+
+    `used` says that something has been written: then as much is buffered, and so read at a time, as is usual.
+    """
+
+    used = False
 
     def __init__(self, transport: Any, limit: int, overflow: Callable[[], None]) -> None:
         self._transport = transport
@@ -32,6 +38,9 @@ class ReplyQueue:
         """Send it, after what is waiting."""
         if self._closing or self._gone:
             return
+        if not self.used:
+            self.used = True
+            self._transport.bufferSize = TRANSPORT_BUFFER
         if not self._full:
             self._transport.write(data)
             return

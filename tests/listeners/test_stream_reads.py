@@ -105,8 +105,12 @@ def test_batches_behind_one_that_is_refused_are_held_with_it(bench: Bench) -> No
     assert not transport.reading
 
 
-def test_where_peers_are_answered_reads_stay_as_they_are(bench: Bench) -> None:
-    """The transport's attribute is a bound of what waits to be written, too."""
+def test_where_a_peer_was_answered_reads_are_as_usual(bench: Bench) -> None:
+    """The transport's attribute is a bound of what waits to be written, too, and that is many replies already."""
     connection, transport = connect(bench, replies=True)
+    connection.dataReceived(full(200))
+    assert transport.bufferSize > 10 * USUAL
+    connection.reply(b"OK")
+    assert transport.bufferSize == USUAL
     connection.dataReceived(full(200))
     assert transport.bufferSize == USUAL
