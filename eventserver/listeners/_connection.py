@@ -20,8 +20,9 @@ _READ, _MUCH = 1 << 16, 1 << 15
 #: The frames that a batch of a large read has, and its bytes at most. What a batch costs in itself is a tenth of what
 #: 300 events cost; of more than these, some would not fit into a handler's pile (1,000), or the processor's cache.
 _FRAMES, _BATCH = 960, 3 << 16
-#: The seconds that a large read and what handlers make of it at once are to take: meanwhile other peers wait.
-_WHILE = 0.005
+#: The seconds that large reads of all peers, and what handlers make of these at once, are to take, as other peers wait
+#: for so long; and of how many peers at least.
+_WHILE, _PEERS = 0.02, 4
 
 
 @implementer(IHalfCloseableProtocol, IReplyWriter)
@@ -160,7 +161,7 @@ class StreamConnection(PeerConnection):
         most = _READ if replies is not None and replies.used else max(_READ, self._hub.context.most_read)
         self._at_once = at_once = max(_READ, min(size * _FRAMES // max(1, frames), _BATCH, most))
         if seconds > 0:
-            most = min(most, int(size * _WHILE / seconds))
+            most = min(most, int(size * _WHILE / max(_PEERS, self.counters.connections) / seconds))
         self.transport.bufferSize = max(1, most // at_once) * at_once
 
     def _made(self) -> None:

@@ -72,7 +72,7 @@ def test_a_frame_longer_than_a_batch_is_one(bench: Bench, data: bytes) -> None:
 
 
 def test_reads_are_not_so_large_that_other_peers_wait_long(bench: Bench) -> None:
-    """Five milliseconds, as long as that is a batch at least."""
+    """Five milliseconds, of many peers less; but a batch at least."""
     connection, transport = connect(bench)
     connection.dataReceived(full(100))
     slow = 0.0
@@ -81,6 +81,11 @@ def test_reads_are_not_so_large_that_other_peers_wait_long(bench: Bench) -> None
     for slow, batches in ((0.001, 5), (0.0024, 2), (0.1, 1), (0, 8)):
         connection.dataReceived(full(100, FRAMES * 100))
         assert transport.bufferSize / (FRAMES * 100) == pytest.approx(batches, rel=0.01)
+    slow = 0.001
+    for _ in range(9):
+        bench.connect()
+    connection.dataReceived(full(100, FRAMES * 100))
+    assert transport.bufferSize / (FRAMES * 100) == pytest.approx(2, rel=0.01)
 
 
 def test_a_small_read_changes_nothing(bench: Bench) -> None:
