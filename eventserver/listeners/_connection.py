@@ -22,7 +22,7 @@ _READ, _MUCH = 1 << 16, 1 << 15
 _FRAMES, _BATCH = 960, 3 << 16
 #: The seconds that large reads of all peers, and what handlers make of these at once, are to take, as other peers wait
 #: for so long; and of how many peers at least.
-_WHILE, _PEERS = 0.02, 4
+_WHILE, _PEERS = 0.1, 20
 
 
 @implementer(IHalfCloseableProtocol, IReplyWriter)
