@@ -81,7 +81,7 @@ def test_reads_are_not_so_large_that_other_peers_wait_long(bench: Bench) -> None
     for slow, batches in ((0.001, 5), (0.0024, 2), (0.1, 1), (0, 8)):
         connection.dataReceived(full(100, FRAMES * 100))
         assert transport.bufferSize / (FRAMES * 100) == pytest.approx(batches, rel=0.01)
-    slow = 0.001
+    slow = 0.0009
     for _ in range(49):
         bench.connect()
     connection.dataReceived(full(100, FRAMES * 100))
