@@ -33,8 +33,8 @@ from eventserver.ulid import Ulids
 
 _log = Logger(namespace="eventserver")
 
-#: What Twisted reads at a time; a journal is to have room for so many reads that bring more.
-_READ, _READS = 1 << 16, 64
+#: What Twisted reads at a time. Of reads that bring more, a journal has room for so many, and a handler's `max_lag`.
+_READ, _READS, _LAGS = 1 << 16, 64, 8
 #: The wall clock, aware, in UTC.
 utc_now = partial(dt.datetime.now, dt.UTC)
 
@@ -120,7 +120,7 @@ def build(settings: Settings, reactor: Any, journal: Any = None, *, most_read: i
     """The parts of a server. Raises `SettingsError` with everything that a component does not accept.
 
     `journal`: one that is open; without it the one of the settings, which is opened here. `most_read`: the bytes that
-    one read of a stream may bring; less where the journal is small.
+    one read of a stream may bring; less where the journal or a handler's `max_lag` is small.
     """
     problems: list[str] = []
     forgotten = _Forgotten(reactor)
@@ -165,7 +165,7 @@ def _wire(settings: Settings, reactor: Any, journal: Any, most_read: int, proble
         intake=Intake(journal),
         decoding=Decoding(_decoder_of(decoders), max_bytes=int(settings.server.decoded_cache), log=_log),
         connections=Connections(counters, journal.head),
-        most_read=max(_READ, min(most_read, journal.max_bytes // _READS)),
+        most_read=min(most_read, journal.max_bytes // _READS),
         listener_counters=counters,
         found=None if disk is None else journaling.look(disk, settings.handlers),
     )
@@ -388,6 +388,11 @@ def _listener_context(
         answered_by=answered_by,
         ack=settings.ack,
         ack_timeout=float(settings.ack_timeout),
-        most_read=parts.most_read,
+        most_read=_most_read(parts),
         journal=journaling.on_disk(parts.journal),
     )
+
+
+def _most_read(parts: Parts) -> int:
+    """The bytes that a read may bring: all of it may be there before a handler that waits for something goes on."""
+    return max(_READ, min([parts.most_read, *(one.max_lag // _LAGS for one in parts.deliveries.values())]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -14,15 +14,7 @@ from eventserver.event import Batch
 from eventserver.interfaces import Fault, ILines, IReplyWriter
 from eventserver.listeners._ingest import NO_MARKS, TRUNCATED, Marks
 from eventserver.listeners._peer_connection import Hub, PeerConnection
-
-#: What Twisted reads at a time, in bytes. Reads of half of that and more are taken to leave something behind.
-_READ, _MUCH = 1 << 16, 1 << 15
-#: The frames that a batch of a large read has, and its bytes at most. What a batch costs in itself is a tenth of what
-#: 300 events cost; of more than these, some would not fit into a handler's pile (1,000), or the processor's cache.
-_FRAMES, _BATCH = 960, 3 << 16
-#: The seconds that large reads of all peers, and what handlers make of these at once, are to take, as other peers wait
-#: for so long; and of how many peers at least.
-_WHILE, _PEERS = 0.1, 20
+from eventserver.listeners._turns import MUCH, USUAL
 
 
 @implementer(IHalfCloseableProtocol, IReplyWriter)
@@ -32,14 +24,12 @@ class StreamConnection(PeerConnection):
     It reads until the stream ends (or is ended), then is *finished*: the framer gave what was left, and nothing that
     still comes is looked at. Finished, it stays open while replies are due, and then closes.
 
+    While it reads much, it takes turns with others that do (see `Turns`), and its batches are parts of what it read.
+
     A batch that the intake refuses is *held*, with all that follow it, and the transport paused. At most what the
-    transport has read already (out of a TLS record) can come on top, since reading stops at once. The
+    transport has read already (out of a TLS record, or in its turn) can come on top, since reading stops at once. The
     held batches outlive the connection.
     """
-
-    #: The bytes that become one batch. Of the class: with more than 30 attributes of its own an object costs a KiB more
-    #: (CPython 3.11).
-    _at_once = _READ
 
     def __init__(self, hub: Hub, address: Any, *, tls: bool) -> None:
         super().__init__(hub, address, tls=tls)
@@ -53,14 +43,10 @@ class StreamConnection(PeerConnection):
     # What Twisted calls
 
     def dataReceived(self, data: bytes) -> None:
-        size = len(data)
-        if size < _MUCH:
+        if len(data) < MUCH:
             self._receive(data)
-            return
-        began, before = self._seconds(), self._received
-        for part in _parts(data, self._at_once):
-            self._receive(part)
-        self._fit_reads(size, self._received - before, self._seconds() - began)
+        elif not self._finished:
+            self._hub.turns.add(self, data)
 
     def readConnectionLost(self) -> None:
         """The peer sends no more, and may still read (`nc -N`)."""
@@ -86,7 +72,8 @@ class StreamConnection(PeerConnection):
         self._heard = self._seconds()
         if self._partial_since is not None:
             self._partial_since = self._heard
-        self.transport.resumeProducing()
+        if self not in self._hub.turns:
+            self.transport.resumeProducing()
 
     def retry(self) -> bool:
         """Put what is held; whether all of it could be put."""
@@ -112,6 +99,7 @@ class StreamConnection(PeerConnection):
 
         With `cut` it is the server that ends it, so a frame that was not whole is marked `truncated`.
         """
+        self._hub.turns.finish(self)
         if self._finished:
             return
         self._finished = True
@@ -134,6 +122,32 @@ class StreamConnection(PeerConnection):
         if not self.held and not self._putting:
             self._close_when_answered()
 
+    def abort(self, reason: str) -> None:
+        """Cut the connection, see there; what was read before stays."""
+        self._hub.turns.finish(self)
+        super().abort(reason)
+
+    # What the turns call
+
+    @property
+    def most_read(self) -> int:
+        """The bytes that it may read at a time; none at its end."""
+        if self._finished:
+            return 0
+        # Of a transport, the same attribute bounds what waits to be written.
+        return USUAL if self._replies is not None and self._replies.used else self._hub.context.most_read
+
+    def take_in(self, data: bytes) -> int:
+        """Take in a part of what it has read; returns the number of its frames."""
+        before = self._received
+        self._receive(data)
+        return self._received - before
+
+    def read_on(self) -> None:
+        """Read again, unless nothing can be taken in."""
+        if not self._hub.paused:
+            self.resume()
+
     # Inside
 
     def _receive(self, data: bytes) -> None:
@@ -154,16 +168,6 @@ class StreamConnection(PeerConnection):
         elif self._partial_since is not None:
             self._partial_since = None
 
-    def _fit_reads(self, size: int, frames: int, seconds: float) -> None:
-        """After a large read, which there may be more behind: the larger, the less a byte costs."""
-        replies = self._replies
-        # The same attribute of a transport bounds what waits to be written.
-        most = _READ if replies is not None and replies.used else max(_READ, self._hub.context.most_read)
-        self._at_once = at_once = max(_READ, min(size * _FRAMES // max(1, frames), _BATCH, most))
-        if seconds > 0:
-            most = min(most, int(size * _WHILE / max(_PEERS, self.counters.connections) / seconds))
-        self.transport.bufferSize = max(1, most // at_once) * at_once
-
     def _made(self) -> None:
         if self._hub.context.replies:
             self._begin_replies()
@@ -174,7 +178,7 @@ class StreamConnection(PeerConnection):
     def _overdue(self, now: float) -> None:
         options = self._hub.options
         self._expire(now)
-        if self._hub.paused or self.held or self._aborted:
+        if self._hub.paused or self.held or self._aborted or self in self._hub.turns:
             return
         began = self._partial_since
         if options.frame_timeout and began is not None and now - began >= options.frame_timeout:
@@ -244,14 +248,3 @@ class StreamConnection(PeerConnection):
         # Whether delivered or given up: no further reply will come.
         if not self._gone and not self._aborted:
             self._hang_up()
-
-
-def _parts(data: bytes, size: int) -> Iterator[bytes]:
-    """The data in equal parts of about that size at most. A line that is cut in two has to be put together again."""
-    start = 0
-    for left in range(-(-len(data) // size), 1, -1):
-        end = start + (len(data) - start) // left
-        end = data.rfind(b"\n", start, end) + 1 or end
-        yield data[start:end]
-        start = end
-    yield data[start:] if start else data

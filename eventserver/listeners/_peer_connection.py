@@ -18,6 +18,7 @@ from eventserver.listeners._peers import peer_context, peer_text
 from eventserver.listeners._replies import ReplyQueue
 from eventserver.listeners._stream_options import StreamOptions
 from eventserver.listeners._tls import client_names
+from eventserver.listeners._turns import Turns
 from eventserver.thinned_log import ThinnedLog
 
 
@@ -28,6 +29,7 @@ class Hub(Shape):
     ingest: Ingest
     log: ThinnedLog
     paused: bool
+    turns: Turns
 
     @property
     def options(self) -> StreamOptions:

@@ -24,6 +24,7 @@ from eventserver.listeners._proxy import ProxiedConnection, ProxiedFactory
 from eventserver.listeners._stream_options import StreamOptions
 from eventserver.listeners._sweep import Sweeper
 from eventserver.listeners._tls import Certificates, TlsFactory, TlsProblem
+from eventserver.listeners._turns import Turns
 from eventserver.thinned_log import ThinnedLog
 
 
@@ -62,6 +63,7 @@ class StreamServer(Service):
         self._holding: deque[PeerConnection] = deque()
         # Somebody puts, and what the intake makes room for meanwhile comes after that; whether it has made some.
         self._resuming = self._due = False
+        self.turns = Turns(context)
         self._sweeper = Sweeper(context.reactor, self._sweep)
         self._certificates: Certificates | None = None
         self._listening: Deferred[None] | None = None
@@ -147,7 +149,7 @@ class StreamServer(Service):
         """Read and accept no more, until `resume`."""
         if self.paused:
             return
-        self.paused = True
+        self.paused = self.turns.paused = True
         self._due = False
         self._accept_or_not()
         for connection in self._connections:
@@ -170,6 +172,7 @@ class StreamServer(Service):
         self._accept_or_not()
         for connection in list(self._connections):
             connection.resume()
+        self.turns.go_on()
         self._check_empty()
 
     def alone(self, put: Callable[[], bool]) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 
 from eventserver.counters import ListenerCounters
 from eventserver.framing.lines import LinesFramer
@@ -20,10 +22,6 @@ USUAL = 65536
 @pytest.fixture
 def bench(reactor: MemoryReactor, intake: FakeIntake, counters: ListenerCounters) -> Bench:
     return Bench(reactor, intake, counters)
-
-
-#: So many frames a batch is to have, so many bytes at most.
-FRAMES, BATCH = 960, 3 * USUAL
 
 
 def connect(bench: Bench, **context: Any) -> tuple[StreamConnection, FakeTransport]:
@@ -42,80 +40,121 @@ def sizes(bench: Bench) -> list[int]:
     return [len(batch.frames) for batch in bench.intake.batches]
 
 
-@pytest.mark.parametrize(("line", "frames"), [(200, FRAMES), (100, FRAMES), (64, 1024), (16, 4096), (2000, 98)])
-def test_while_more_is_waiting_reads_are_large_and_become_batches_of_some_960_frames(
-    bench: Bench, line: int, frames: int
-) -> None:
-    """But no more and no smaller batches than reads of the usual size give."""
+def frames(bench: Bench) -> list[bytes]:
+    return [frame for batch in bench.intake.batches for frame in batch.frames]
+
+
+def read(connection: StreamConnection, transport: FakeTransport, data: bytes) -> None:
+    """What a transport does; the reactor's turns come after that."""
+    assert transport.reading
+    assert len(data) <= transport.bufferSize
+    connection.dataReceived(data)
+
+
+@pytest.mark.parametrize("size", [USUAL, USUAL // 2])
+def test_a_busy_peer_is_read_much_at_a_time_which_becomes_several_batches(bench: Bench, size: int) -> None:
     connection, transport = connect(bench)
-    connection.dataReceived(full(line))
-    assert 10 * USUAL < transport.bufferSize <= 12 * USUAL
-    connection.dataReceived(full(line, transport.bufferSize))
-    assert sizes(bench)[1:] == pytest.approx([frames] * len(sizes(bench)[1:]), rel=0.02)
-    assert max(len(b"".join(batch.frames)) for batch in bench.intake.batches) <= BATCH + line
+    read(connection, transport, full(100, size))
+    assert transport.bufferSize > 10 * USUAL
+    read(connection, transport, full(100, 768_000))
+    assert sizes(bench)[1:] == pytest.approx([960] * 8, rel=0.02)
+    bench.wait(1)
+    assert transport.bufferSize == USUAL
 
 
-def test_batches_of_one_read_have_whole_lines_in_their_order(bench: Bench) -> None:
-    connection, _ = connect(bench)
+def test_batches_of_one_read_have_its_lines_in_their_order(bench: Bench) -> None:
+    connection, transport = connect(bench)
     lines = [b"%d " % number + b"x" * (number % 200) for number in range(6000)]
-    connection.dataReceived(b"\n".join(lines))
-    assert len(sizes(bench)) > 8
+    read(connection, transport, full(100))
+    read(connection, transport, b"\n" + b"\n".join(lines))
+    assert len(sizes(bench)) > 7
     connection.dataReceived(b"\n")
-    assert [frame for batch in bench.intake.batches for frame in batch.frames] == lines
+    assert frames(bench)[-6000:] == lines
 
 
 @pytest.mark.parametrize("data", [b"x" * 4 * USUAL + b"\n", b"x\n" + b"x" * 4 * USUAL + b"\nx\n"])
 def test_a_frame_longer_than_a_batch_is_one(bench: Bench, data: bytes) -> None:
     connection, _ = connect(bench, new_framer=lambda: LinesFramer(LinesFramer.Options(max_frame=Size(8 * USUAL))))
     connection.dataReceived(data)
-    assert b"x" * 4 * USUAL in [frame for batch in bench.intake.batches for frame in batch.frames]
-
-
-def test_reads_are_not_so_large_that_other_peers_wait_long(bench: Bench) -> None:
-    """Five milliseconds, of many peers less; but a batch at least."""
-    connection, transport = connect(bench)
-    connection.dataReceived(full(100))
-    slow = 0.0
-
-    bench.intake.on_put = lambda: bench.reactor.advance(slow)
-    for slow, batches in ((0.001, 5), (0.0024, 2), (0.1, 1), (0, 8)):
-        connection.dataReceived(full(100, FRAMES * 100))
-        assert transport.bufferSize / (FRAMES * 100) == pytest.approx(batches, rel=0.01)
-    slow = 0.0009
-    for _ in range(49):
-        bench.connect()
-    connection.dataReceived(full(100, FRAMES * 100))
-    assert transport.bufferSize / (FRAMES * 100) == pytest.approx(2, rel=0.01)
+    assert b"x" * 4 * USUAL in frames(bench)
 
 
 def test_a_small_read_changes_nothing(bench: Bench) -> None:
     connection, transport = connect(bench)
-    connection.dataReceived(full(200, USUAL // 2 - 1))
+    read(connection, transport, full(200, USUAL // 2 - 1))
     assert transport.bufferSize == USUAL
+    assert not bench.reactor.getDelayedCalls()[1:]
 
 
-@pytest.mark.parametrize("data", [full(2000), b"x" * USUAL], ids=["long lines", "within a line"])
-@pytest.mark.parametrize("most", [2 * USUAL, 1000])
-def test_a_read_brings_no_more_than_there_is_room_for(bench: Bench, data: bytes, most: int) -> None:
-    connection, transport = connect(bench, most_read=most)
-    connection.dataReceived(data)
-    assert transport.bufferSize == max(most, USUAL)
+def test_an_embedded_server_reads_as_usual(bench: Bench) -> None:
+    connection, transport = connect(bench, most_read=USUAL)
+    for _ in range(3):
+        read(connection, transport, full(200))
+    assert transport.bufferSize == USUAL
+    assert sizes(bench) == [327, 327, 327]
 
 
-def test_batches_behind_one_that_is_refused_are_held_with_it(bench: Bench) -> None:
+def test_what_follows_a_batch_that_is_refused_waits_or_is_held(bench: Bench) -> None:
     connection, transport = connect(bench)
-    bench.intake.room = 0
-    connection.dataReceived(full(100, 4 * FRAMES * 100))
-    assert sum(len(batch.frames) for batch in connection.held) == 4 * FRAMES
+    read(connection, transport, full(100))
+    bench.intake.room = 2
+    bench.intake.on_put = lambda: bench.intake.room == 0 and bench.listener.pause()
+    data = full(100, 768_000)
+    read(connection, transport, data)
     assert not transport.reading
+    bench.wait(2)
+    assert len(sizes(bench)) == 3
+    assert not transport.reading
+    bench.intake.room = None
+    bench.listener.resume()
+    bench.wait(1)
+    assert set(map(len, frames(bench)[656:])) == {99}
+    assert sum(sizes(bench)) == 655 + 7680
+    assert transport.reading
+
+
+@pytest.mark.parametrize("way", ["leave", "lost", "abort"])
+def test_what_was_read_before_the_end_is_taken_in(bench: Bench, way: str) -> None:
+    connection, transport = connect(bench)
+    read(connection, transport, full(100))
+    ways = {
+        "leave": connection.leave,
+        "lost": lambda: connection.connectionLost(Failure(ConnectionDone())),
+        "abort": lambda: connection.abort("unread_replies"),
+    }
+    bench.intake.meanwhile(ways[way])
+    read(connection, transport, full(100, 768_000))
+    bench.wait(1)
+    assert sum(sizes(bench)) == 655 + 7680
+    assert bench.counters.bytes == USUAL + 768_000
+    connection.dataReceived(full(100))
+    assert sum(sizes(bench)) == 655 + 7680
+
+
+def test_a_peer_that_waits_for_its_turn_has_not_stopped_sending(bench: Bench) -> None:
+    bench.start({"idle_timeout": 5.0, "frame_timeout": 5.0}, most_read=12 * USUAL)
+    (one, first), (other, second) = bench.connect(), bench.connect()
+    for connection, transport in ((one, first), (other, second)):
+        transport.bufferSize = USUAL
+        connection.dataReceived(full(70))
+    assert not second.reading
+    bench.listener.turns.paused = True
+    bench.wait(20)
+    assert not second.aborted
+    assert not second.disconnecting
 
 
 def test_where_a_peer_was_answered_reads_are_as_usual(bench: Bench) -> None:
     """The transport's attribute is a bound of what waits to be written, too, and that is many replies already."""
     connection, transport = connect(bench, replies=True)
-    connection.dataReceived(full(200))
+    read(connection, transport, full(200))
     assert transport.bufferSize > 10 * USUAL
-    connection.reply(b"OK")
+    bench.intake.on_put = lambda: connection.reply(b"OK")
+    read(connection, transport, full(200, 600_000))
     assert transport.bufferSize == USUAL
-    connection.dataReceived(full(200))
-    assert transport.bufferSize == USUAL
+    assert len(sizes(bench)) == 2
+    bench.wait(1)
+    assert sum(sizes(bench)) == 327 + 3000
+    assert transport.reading
+    read(connection, transport, full(200))
+    assert transport.reading

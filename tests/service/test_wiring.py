@@ -11,6 +11,7 @@ from eventserver import building
 from eventserver.decoders.text import TextDecoder
 from eventserver.errors import SettingsError
 from eventserver.event import Batch, Event
+from eventserver.limits import MOST_READ
 from eventserver.settings import from_mapping
 
 FILE = {"type": "file"}
@@ -76,13 +77,21 @@ def test_what_is_wrong_with_a_handlers_cursor_is_said_like_all_that_is_wrong(mon
 
 
 @pytest.mark.parametrize(
-    ("memory", "asked", "given"),
-    [("64 MiB", 196608, 196608), ("8 MiB", 196608, 131072), ("64 KiB", 196608, 65536), ("64 MiB", None, 65536)],
+    ("memory", "max_lag", "asked", "given"),
+    [
+        ("64 MiB", "32 MiB", MOST_READ, 786432),
+        ("8 MiB", "4 MiB", MOST_READ, 131072),
+        ("64 KiB", "32 KiB", MOST_READ, 65536),
+        ("64 MiB", "1 MiB", MOST_READ, 131072),
+        ("64 MiB", "32 MiB", None, 65536),
+    ],
 )
-def test_reads_are_as_large_as_is_asked_and_the_journal_has_room_for(
-    memory: str, asked: int | None, given: int
+def test_reads_are_as_large_as_is_asked_and_there_is_room_for(
+    memory: str, max_lag: str, asked: int | None, given: int
 ) -> None:
-    settings = from_mapping({"memory": memory, "listener": {"l": {"endpoints": ["tcp:5140"]}}})
+    """In the journal, and before a handler is too far behind."""
+    handlers = {"a": {"type": "null"}, "b": {"type": "null", "max_lag": max_lag}}
+    settings = from_mapping({"memory": memory, "listener": {"l": {"endpoints": ["tcp:5140"]}}, "handler": handlers})
     more = {} if asked is None else {"most_read": asked}
     [listener] = building.build(settings, MemoryReactorClock(), **more).listeners
     assert listener.context.most_read == given
