@@ -10,8 +10,8 @@ from eventserver.interfaces import ListenerContext
 
 #: What Twisted reads at a time, in bytes. A peer is busy if half of that has come since the last look.
 USUAL, MUCH = 1 << 16, 1 << 15
-#: The frames that a part of a read has, and its bytes at most. What a batch costs in itself is a tenth of what 300 events
-#: cost; of more than these, some would not fit into a handler's pile (1,000), or the processor's cache.
+#: The frames that a part of a read has, and its bytes at most, but for a line. What a batch costs in itself is a tenth of
+#: what 300 events cost; of more than these, some would not fit into a handler's pile (1,000), or the processor's cache.
 _FRAMES, _PART = 960, 3 << 16
 #: Seconds after which the reactor looks after the quiet peers; a turn of it costs about a hundredth of that.
 _WHILE = 0.005
@@ -40,8 +40,8 @@ class Turns:
     """The busy connections of a listener. One has the turn; the others are not read.
 
     A turn is one large read: the larger it is, the less a byte costs, as the kernel wakes the sender less often. It is
-    taken in part by part, since the events of all of it would leave the processor's cache. Who finds nothing much to read
-    in its turn is not busy any more. While it is `paused`, nothing can be taken in; call `go_on` when it can.
+    taken in part by part, since the events of all of it would leave the processor's cache. Who finds nothing much to
+    read in its turn is not busy any more. While it is `paused`, nothing can be taken in; call `go_on` when it can.
     """
 
     def __init__(self, context: ListenerContext) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +27,6 @@ class Peer:
         self.reading = True
         self.seconds = 0.0
         self.line = 100
-        self.ends_at = ""
 
     def take_in(self, data: bytes) -> int:
         self.log.append((self.name, data))
@@ -91,7 +89,7 @@ def test_one_busy_peer_is_read_in_every_turn_and_much_at_a_time(world: World) ->
 
 
 def test_busy_peers_are_read_one_after_another(world: World) -> None:
-    a, b, c = peers = [world.peer(name) for name in "abc"]
+    peers = [world.peer(name) for name in "abc"]
     assert world.turn(*peers) == "abc"
     assert [world.turn(*peers)[:1] for _ in range(7)] == list("bcabcab")
     assert sum(peer.reading for peer in peers) == 1
@@ -243,5 +241,3 @@ def test_parts_are_the_data_and_end_behind_a_line_where_there_is_one(lines: list
     assert b"".join(parts) == data
     assert len(parts) == max(1, -(-len(data) // size))
     assert all(part.endswith(b"\n") or b"\n" not in part for part in parts[:-1])
-
-
