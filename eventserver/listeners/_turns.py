@@ -10,8 +10,8 @@ from eventserver.interfaces import ListenerContext
 
 #: What Twisted reads at a time, in bytes. A peer is busy if half of that has come since the last look.
 USUAL, MUCH = 1 << 16, 1 << 15
-#: The frames that a part of a read has, about, and its bytes at most. What a batch costs in itself is a tenth of what 300
-#: events cost; of more than these, some would not fit into a handler's pile (1,000), or the processor's cache.
+#: The frames that a part of a read has, about, and its bytes at most. What a batch costs in itself is a tenth of what
+#: 300 events cost; of more than these, some would not fit into a handler's pile (1,000), or the processor's cache.
 _FRAMES, _PART = 960, 3 << 16
 #: Seconds after which the reactor looks after the quiet peers; a turn of it costs about a hundredth of that.
 _WHILE = 0.005
