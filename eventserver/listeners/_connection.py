@@ -43,10 +43,11 @@ class StreamConnection(PeerConnection):
     # What Twisted calls
 
     def dataReceived(self, data: bytes) -> None:
-        if len(data) < MUCH:
+        turns = self._hub.turns
+        if len(data) < MUCH and turns.current is not self:
             self._receive(data)
         elif not self._finished:
-            self._hub.turns.add(self, data)
+            turns.add(self, data)
 
     def readConnectionLost(self) -> None:
         """The peer sends no more, and may still read (`nc -N`)."""
@@ -137,6 +138,11 @@ class StreamConnection(PeerConnection):
         # Of a transport, the same attribute bounds what waits to be written.
         return USUAL if self._replies is not None and self._replies.used else self._hub.context.most_read
 
+    @property
+    def most_at_once(self) -> int:
+        """The bytes that a part may have: as usual, where there may be a reply to each line of it."""
+        return USUAL if self._replies is not None else self._hub.context.most_read
+
     def take_in(self, data: bytes) -> int:
         """Take in a part of what it has read; returns the number of its frames."""
         before = self._received
@@ -145,8 +151,13 @@ class StreamConnection(PeerConnection):
 
     def read_on(self) -> None:
         """Read again, unless nothing can be taken in."""
-        if not self._hub.paused:
-            self.resume()
+        if not self._finished and not self._hub.paused:
+            self.transport.resumeProducing()
+
+    def fail(self) -> None:
+        """Cut the connection because of the exception that is being handled, as its transport would."""
+        self._hub.context.log.failure("what {peer} sent could not be taken in", peer=self._peer)
+        self.abort("failed")
 
     # Inside
 
@@ -178,8 +189,11 @@ class StreamConnection(PeerConnection):
     def _overdue(self, now: float) -> None:
         options = self._hub.options
         self._expire(now)
-        if self._hub.paused or self.held or self._aborted or self in self._hub.turns:
+        if self._hub.paused or self.held or self._aborted:
             return
+        # Of what came while it waited for its turn nobody knows.
+        since = self._hub.turns.waits_since(self)
+        now = now if since is None else since
         began = self._partial_since
         if options.frame_timeout and began is not None and now - began >= options.frame_timeout:
             self.finish(cut=True)

@@ -26,6 +26,10 @@ class Busy(Protocol):
     def most_read(self) -> int:
         """The bytes that it may read at a time: it takes turns where that is more than usual, and none at its end."""
 
+    @property
+    def most_at_once(self) -> int:
+        """The bytes that a part may have."""
+
     def take_in(self, data: bytes) -> int:
         """Take in a part of what it has read; returns the number of its frames."""
 
@@ -34,6 +38,9 @@ class Busy(Protocol):
 
     def read_on(self) -> None:
         """Read again, unless nothing can be taken in."""
+
+    def fail(self) -> None:
+        """It cannot go on, because of the exception that is being handled."""
 
 
 class Turns:
@@ -47,34 +54,45 @@ class Turns:
     def __init__(self, context: ListenerContext) -> None:
         self._reactor = context.reactor
         self._seconds = context.reactor.seconds
-        #: Who waits for a turn, in order, and the size of its parts.
-        self._waiting: dict[Busy, int] = {}
-        self._current: Busy | None = None
+        #: Who waits for a turn, in order, with the size of its parts, and since when.
+        self._waiting: dict[Busy, tuple[int, float]] = {}
+        #: Who has the turn.
+        self.current: Busy | None = None
         #: What it has read and not taken in; whether it has read much since it has the turn; the size of its parts.
         self._parts: deque[bytes] = deque()
         self._has_read = False
         self._size = USUAL
+        #: Since when it waited for the turn; None for the first one.
+        self._since: float | None = None
         self._timer: Any = None
         self.paused = False
 
     def __contains__(self, connection: Busy) -> bool:
         """Whether the connection is not to be read now: it waits for its turn, or has enough to do."""
-        return connection in self._waiting or (connection is self._current and bool(self._parts))
+        return connection in self._waiting or (connection is self.current and bool(self._parts))
+
+    def waits_since(self, connection: Busy) -> float | None:
+        """When the connection was read last, if it could not be since then, but for its turn; else None."""
+        if connection is self.current:
+            return None if self._has_read else self._since
+        _, since = self._waiting.get(connection, (0, None))
+        return since
 
     def add(self, connection: Busy, data: bytes) -> None:
-        """A connection has read much."""
-        if connection.most_read <= USUAL:
+        """A connection has read much, or it has the turn."""
+        if connection is self.current and self._parts:
+            self._parts.append(data)
+            return
+        if len(data) < MUCH or connection.most_read <= USUAL:
             connection.take_in(data)
             return
-        if self._current is None:
-            self._current, self._size = connection, USUAL
-        if connection is self._current:
+        if self.current is None:
+            self.current, self._size, self._since = connection, USUAL, None
+        if connection is self.current:
             self._has_read = True
-            working = bool(self._parts)
             self._parts.extend(_cut(data, self._size))
-            if not working:
-                self._work(connection)
-                self._soon()
+            self._work(connection)
+            self._soon()
             return
         size = USUAL
         for part in _cut(data, USUAL):
@@ -89,15 +107,15 @@ class Turns:
     def finish(self, connection: Busy) -> None:
         """The connection ends: what it has read is taken in at once, and then it is forgotten."""
         self._waiting.pop(connection, None)
-        if connection is self._current:
+        if connection is self.current:
             while self._parts:
                 connection.take_in(self._parts.popleft())
-            self._current = None
+            self.current = None
         self._soon()
 
     def _soon(self) -> None:
         """Go on when the reactor has looked after all others."""
-        if self._current is None and not self._waiting:
+        if self.current is None and not self._waiting:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
@@ -108,16 +126,16 @@ class Turns:
         self._timer = None
         if self.paused:
             return
-        current, worked = self._current, bool(self._parts)
-        if current is not None and worked:
-            self._work(current)
-        if not self._parts:
-            if self._waiting or self._current is None or not self._has_read:
-                self._next(self._current)
+        worked = bool(self._parts)
+        if self.current is not None and worked:
+            self._try_to_work(self.current)
+        if not self._parts and not self.paused:
+            if self._waiting or self.current is None or not self._has_read:
+                self._next(self.current)
             else:
                 self._has_read = False
                 if worked:
-                    self._current.read_on()
+                    self.current.read_on()
         self._soon()
 
     def _next(self, current: Busy | None) -> None:
@@ -126,10 +144,10 @@ class Turns:
             current.transport.bufferSize = USUAL
             if self._has_read:
                 self._wait(current, self._size)
-        self._current, self._has_read = None, False
+        self.current, self._has_read = None, False
         if self._waiting:
-            self._current = current = next(iter(self._waiting))
-            self._size = self._waiting.pop(current)
+            self.current = current = next(iter(self._waiting))
+            self._size, self._since = self._waiting.pop(current)
             self._have_read_much(current)
             current.read_on()
 
@@ -137,15 +155,28 @@ class Turns:
         """Have it wait for its turn, if it still takes turns."""
         if connection.most_read > USUAL:
             connection.pause()
-            self._waiting[connection] = size
+            self._waiting[connection] = size, self._seconds()
         else:
             connection.read_on()
+
+    def _try_to_work(self, current: Busy) -> None:
+        """As `_work`, where nobody else would see to what is raised."""
+        try:
+            self._work(current)
+        except Exception:
+            # Of its listener's intake, or somebody's framer: the others go on.
+            current.fail()
 
     def _work(self, current: Busy) -> None:
         """Take in what was read, for a while."""
         parts, until = self._parts, self._seconds() + _WHILE
         while parts and not self.paused:
-            self._size = self._take_in(current, parts.popleft())
+            try:
+                self._size = self._take_in(current, parts.popleft())
+            except BaseException:
+                # Nothing is to be taken in behind a gap.
+                parts.clear()
+                raise
             self._have_read_much(current)
             if self._seconds() >= until or current.most_read <= USUAL:
                 # In the second case it is answered, and replies go out when the reactor has its turn.
@@ -160,7 +191,8 @@ class Turns:
     def _take_in(self, connection: Busy, part: bytes) -> int:
         """Take in a part; returns the size that the next ones should have."""
         frames = connection.take_in(part)
-        return max(USUAL, min(len(part) * _FRAMES // max(1, frames), _PART, connection.most_read))
+        most = min(_PART, connection.most_at_once, connection.most_read)
+        return max(USUAL, min(len(part) * _FRAMES // max(1, frames), most))
 
 
 def _cut(data: bytes, size: int) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ from eventserver.counters import ListenerCounters
 from eventserver.framing.lines import LinesFramer
 from eventserver.listeners._connection import StreamConnection
 from eventserver.options import Size
+from tests.conftest import LoggedFailures
 from tests.listeners.fakes import FakeIntake, FakeTransport, MemoryReactor
 from tests.listeners.stream_bench import Bench
 
@@ -158,3 +159,51 @@ def test_where_a_peer_was_answered_reads_are_as_usual(bench: Bench) -> None:
     assert transport.reading
     read(connection, transport, full(200))
     assert transport.reading
+
+
+def test_where_a_peer_may_be_answered_batches_are_of_usual_size(bench: Bench) -> None:
+    """A reply to each of their lines is much already."""
+    connection, transport = connect(bench, replies=True)
+    read(connection, transport, full(200))
+    read(connection, transport, full(200, 12 * USUAL))
+    assert max(sizes(bench)) <= USUAL // 200 + 1
+
+
+def test_an_endless_line_is_cut_off_whoever_sends_another_one(bench: Bench) -> None:
+    bench.start({"frame_timeout": 5.0}, most_read=12 * USUAL)
+    peers = [bench.connect() for _ in range(3)]
+    for _ in range(8):
+        for connection, transport in peers:
+            if transport.reading and not transport.aborted:
+                connection.dataReceived(b"z" * USUAL)
+        bench.wait(1)
+    assert all(transport.aborted for _, transport in peers)
+
+
+def test_what_cannot_be_taken_in_closes_its_connection_and_no_other(
+    bench: Bench, logged_failures: LoggedFailures
+) -> None:
+    (one, first), (other, second) = connect(bench), bench.connect()
+    read(one, first, full(100))
+    connection_lost = Failure(ConnectionDone())
+
+    def slow() -> None:
+        bench.reactor.rightNow += 0.006
+
+    def fail() -> None:
+        raise OSError("no more")
+
+    bench.intake.on_put = slow
+    read(one, first, full(100, 600_000))
+    bench.intake.on_put = fail
+    bench.reactor.advance(0)
+    assert first.aborted
+    assert len(logged_failures(OSError)) == 1
+    assert bench.counters.closed == {"failed": 1}
+    bench.intake.on_put = lambda: None
+    one.connectionLost(connection_lost)
+    before = sum(sizes(bench))
+    other.dataReceived(full(100))
+    bench.wait(1)
+    assert sum(sizes(bench)) == before + 655
+    assert second.reading

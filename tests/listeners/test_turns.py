@@ -23,7 +23,8 @@ class Peer:
     def __init__(self, name: str, turns: Turns, reactor: MemoryReactor, log: list[tuple[str, bytes]]) -> None:
         self.name, self.turns, self.reactor, self.log = name, turns, reactor, log
         self.transport = Transport()
-        self.most_read = MOST
+        self.most_read = self.most_at_once = MOST
+        self.fails = self.failed = False
         self.reading = True
         self.seconds = 0.0
         self.line = 100
@@ -31,6 +32,8 @@ class Peer:
     def take_in(self, data: bytes) -> int:
         self.log.append((self.name, data))
         self.reactor.rightNow += self.seconds
+        if self.fails:
+            raise OSError("the disk is full")
         if data.startswith(b"end"):
             self.most_read = 0
             self.turns.finish(self)
@@ -42,12 +45,15 @@ class Peer:
     def read_on(self) -> None:
         self.reading = not self.turns.paused
 
+    def fail(self) -> None:
+        self.failed = True
+
     def read(self, data: bytes | None = None) -> None:
         """What the transport does: reads if it may, as much as it may."""
         if self.reading:
             size = self.transport.bufferSize
             data = b"x" * size if data is None else data
-            if len(data) >= MUCH:
+            if len(data) >= MUCH or self.turns.current is self:
                 self.turns.add(self, data)
 
 
@@ -202,6 +208,72 @@ def test_who_is_answered_has_one_part_a_turn_and_takes_turns_no_more(world: Worl
     a.most_read = USUAL
     assert world.turn(a) == "a"
     assert a.reading
+
+
+def test_what_comes_although_it_is_paused_comes_behind_what_waits(world: World) -> None:
+    a = world.peer("a")
+    world.turn(a)
+    a.seconds = 0.02
+    a.read()
+    for data in (b"late", b"x" * MUCH):
+        world.turns.add(a, data)
+    a.most_read = USUAL
+    world.turns.add(a, b"later")
+    taken: list[tuple[str, bytes]] = []
+    while a in world.turns:
+        world.turn()
+        taken += world.log
+    assert [data for _, data in taken][-3:] == [b"late", b"x" * MUCH, b"later"]
+
+
+def test_a_small_read_in_its_turn_is_taken_in_and_ends_it(world: World) -> None:
+    a, b = peers = [world.peer("a"), world.peer("b")]
+    world.turn(*peers)
+    b.read(b"small")
+    assert world.log[-1] == ("b", b"small")
+    world.turn()
+    assert b not in world.turns
+    assert b.reading
+    assert a.reading
+
+
+def test_who_fails_is_told_and_the_others_go_on(world: World) -> None:
+    """What comes behind the gap is not taken in."""
+    a, b = peers = [world.peer("a"), world.peer("b")]
+    world.turn(*peers)
+    b.seconds = 0.02
+    b.read()
+    assert b in world.turns
+    b.fails = True
+    world.turn()
+    assert b.failed
+    b.fails, b.most_read = False, 0
+    world.turns.finish(b)
+    assert world.turn() == ""
+    assert a.reading
+
+
+def test_a_failure_while_it_is_read_is_the_transports(world: World) -> None:
+    a = world.peer("a")
+    world.turn(a)
+    a.fails = True
+    with pytest.raises(OSError, match="full"):
+        a.read()
+    assert a not in world.turns
+    assert not a.failed
+
+
+def test_it_can_be_told_when_a_peer_could_be_read_last(world: World) -> None:
+    a, b, _ = peers = [world.peer(name) for name in "abc"]
+    world.turn(*peers)
+    world.reactor.rightNow += 7
+    assert [world.turns.waits_since(peer) for peer in peers] == [0, 0, 0]
+    world.turn(b)
+    assert [world.turns.waits_since(peer) for peer in peers] == [0, 7, 0]
+    world.turn()
+    assert [world.turns.waits_since(peer) for peer in peers] == [0, 7, None]
+    world.turn(a)
+    assert world.turns.waits_since(a) == 7
 
 
 @pytest.mark.parametrize("most", [1000, USUAL])
