@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from eventserver.interfaces import ListenerContext
+from eventserver.listeners._replies import TRANSPORT_BUFFER
 
 #: What Twisted reads at a time, in bytes. A peer is busy if half of that has come since the last look.
-USUAL, MUCH = 1 << 16, 1 << 15
+USUAL, MUCH = TRANSPORT_BUFFER, TRANSPORT_BUFFER // 2
 #: The frames that a part of a read has, about, and its bytes at most. What a batch costs in itself is a tenth of what
 #: 300 events cost; of more than these, some would not fit into a handler's pile (1,000), or the processor's cache.
 _FRAMES, _PART = 960, 3 << 16
@@ -107,11 +108,15 @@ class Turns:
     def finish(self, connection: Busy) -> None:
         """The connection ends: what it has read is taken in at once, and then it is forgotten."""
         self._waiting.pop(connection, None)
-        if connection is self.current:
-            while self._parts:
+        try:
+            while connection is self.current and self._parts:
                 connection.take_in(self._parts.popleft())
-            self.current = None
-        self._soon()
+        finally:
+            if connection is self.current:
+                # What is left is behind a gap.
+                self._parts.clear()
+                self.current = None
+            self._soon()
 
     def _soon(self) -> None:
         """Go on when the reactor has looked after all others."""
